@@ -1,0 +1,206 @@
+-- The schema of the notification pipeline. PostgreSQL 15 to 18, no extension; running it twice changes nothing.
+--
+-- Two rules shape every table:
+--   * No index on notifications names or filters on status: a column in an index, or in its WHERE clause, rules out
+--     heap-only updates, and status changes at least twice per notification.
+--   * outbox is a narrow first-in-first-out table with one index. What is not due yet waits in outbox_due, what Kafka
+--     refuses rests in outbox_dead, so that the relay never steps over rows it may not send.
+-- Instants are timestamptz; now() of this server is the one clock for everything that comes due.
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+SELECT pg_advisory_xact_lock(7246190);  -- two installers at once take turns
+
+CREATE TABLE IF NOT EXISTS tenants (
+  id         text PRIMARY KEY CHECK (id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+  name       text NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE tenants IS 'Whose notification it is. Tables name the tenant without a foreign key: the reference would lock one shared row per accepted notification.';
+INSERT INTO tenants (id, name) VALUES ('default', 'Default tenant') ON CONFLICT (id) DO NOTHING;
+
+CREATE TABLE IF NOT EXISTS api_keys (
+  id            text PRIMARY KEY,
+  tenant_id     text NOT NULL REFERENCES tenants (id),
+  secret_sha256 bytea NOT NULL CHECK (octet_length(secret_sha256) = 32),
+  scopes        text[] NOT NULL CHECK (scopes <@ ARRAY['send', 'read', 'admin']),
+  created_at    timestamptz NOT NULL DEFAULT now(),
+  expires_at    timestamptz,
+  revoked_at    timestamptz,
+  last_used_at  timestamptz
+);
+COMMENT ON TABLE api_keys IS 'Who may call the API for a tenant. Only the SHA-256 of a key''s 256-bit secret is kept, so a dump of this table opens nothing.';
+
+CREATE TABLE IF NOT EXISTS notifications (
+  id             uuid PRIMARY KEY,
+  tenant_id      text NOT NULL,
+  channel        text NOT NULL CHECK (channel IN ('email', 'webhook')),
+  recipient      text NOT NULL,
+  priority       text NOT NULL CHECK (priority IN ('low', 'normal', 'high', 'urgent')),
+  ordering_key   text,
+  on_unknown     text NOT NULL CHECK (on_unknown IN ('retry', 'hold')),
+  status         text NOT NULL CHECK (status IN ('pending', 'scheduled', 'processing', 'sent', 'failed',
+                                                 'cancelled', 'expired', 'suppressed')),
+  attempt        smallint NOT NULL DEFAULT 1 CHECK (attempt >= 1),
+  scheduled_for  timestamptz,
+  expires_at     timestamptz,
+  created_at     timestamptz NOT NULL,
+  updated_at     timestamptz NOT NULL DEFAULT now(),
+  bucket         smallint NOT NULL CHECK (bucket BETWEEN 0 AND 63),
+  topic          text NOT NULL,
+  traceparent    text,
+  correlation_id text,
+  record         bytea NOT NULL,
+  CHECK (expires_at > scheduled_for),
+  CHECK (status <> 'scheduled' OR scheduled_for IS NOT NULL)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE notifications IS 'What a client asked for, and how far it has come. Conservation: accepted = the sum over all statuses, at any instant.';
+COMMENT ON COLUMN notifications.id IS 'UUIDv7 made by the API before the INSERT, so the Kafka value is built once.';
+COMMENT ON COLUMN notifications.attempt IS 'The attempt that is waiting, running, or was the last one; it guards every move, so a record of an older attempt moves nothing.';
+COMMENT ON COLUMN notifications.created_at IS 'The accepting process'' clock, the same instant that is inside id. Nothing comes due by it.';
+COMMENT ON COLUMN notifications.updated_at IS 'When status last changed, by this server''s clock: what the sweeper measures age by.';
+COMMENT ON COLUMN notifications.bucket IS 'crc32(Kafka key) mod 64: which relay may publish it, so that one key is published by one relay at a time.';
+COMMENT ON COLUMN notifications.record IS 'The finished Kafka value (JSON, UTF-8; shared/records.py): each publication of this notification carries these bytes.';
+
+CREATE INDEX IF NOT EXISTS notifications_tenant_recipient ON notifications (tenant_id, recipient, id);
+COMMENT ON INDEX notifications_tenant_recipient IS 'Listing by recipient, newest first.';
+
+CREATE TABLE IF NOT EXISTS outbox (
+  seq             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  notification_id uuid NOT NULL,
+  bucket          smallint NOT NULL,
+  topic           text NOT NULL,
+  key             bytea NOT NULL,
+  value           bytea NOT NULL,
+  headers         jsonb NOT NULL,
+  created_at      timestamptz NOT NULL DEFAULT now()
+) WITH (
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
+  autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 2000000000
+);
+COMMENT ON TABLE outbox IS 'The one way into Kafka: a row here is written in the transaction that changes the status, and deleted after Kafka''s delivery report.';
+COMMENT ON COLUMN outbox.seq IS 'The order of publication within a bucket. Its sequence must keep CACHE 1: cached numbers would look like open transactions to the relay.';
+COMMENT ON COLUMN outbox.headers IS 'Kafka headers, an object of strings: attempt, content-type, schema-version, traceparent, correlation-id; dead letters add their error.';
+
+CREATE TABLE IF NOT EXISTS outbox_due (
+  notification_id uuid PRIMARY KEY,
+  tenant_id       text NOT NULL,
+  due_at          timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS outbox_due_due_at ON outbox_due (due_at);
+COMMENT ON TABLE outbox_due IS 'Scheduled notifications until they are due. A row whose notification was cancelled is dropped when it comes due.';
+COMMENT ON INDEX outbox_due_due_at IS 'The relay''s question every 100 ms: what has come due?';
+
+CREATE TABLE IF NOT EXISTS outbox_dead (
+  seq             bigint PRIMARY KEY,
+  notification_id uuid NOT NULL,
+  bucket          smallint NOT NULL,
+  topic           text NOT NULL,
+  key             bytea NOT NULL,
+  value           bytea NOT NULL,
+  headers         jsonb NOT NULL,
+  created_at      timestamptz NOT NULL,
+  error           text NOT NULL,
+  refused_at      timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE outbox_dead IS 'Rows Kafka refuses for good (too large, invalid). Their notification is failed in the same transaction.';
+
+CREATE TABLE IF NOT EXISTS delivery_attempts (
+  notification_id uuid NOT NULL,
+  attempt         smallint NOT NULL CHECK (attempt >= 1),
+  tenant_id       text NOT NULL,
+  owner           uuid NOT NULL,
+  lease_until     timestamptz NOT NULL,
+  began_at        timestamptz NOT NULL DEFAULT now(),
+  ended_at        timestamptz,
+  outcome         text NOT NULL DEFAULT 'begun'
+                  CHECK (outcome IN ('begun', 'accepted', 'transient', 'permanent', 'unknown')),
+  provider        text,
+  destination     text,
+  reason          text,
+  detail          text,
+  receipt         text,
+  tries           smallint,
+  PRIMARY KEY (notification_id, attempt),
+  CHECK ((outcome = 'begun') = (ended_at IS NULL))
+);
+CREATE INDEX IF NOT EXISTS delivery_attempts_open ON delivery_attempts (lease_until) WHERE outcome = 'begun';
+COMMENT ON TABLE delivery_attempts IS 'One try at a provider each. A row is begun by the claim, before the first byte is sent, so no delivery is without one.';
+COMMENT ON COLUMN delivery_attempts.reason IS 'A constant such as http_503; never user data.';
+COMMENT ON COLUMN delivery_attempts.detail IS 'One line for a person, without addresses or bodies.';
+COMMENT ON COLUMN delivery_attempts.tries IS 'Calls made within this attempt: quick repeats after a transient refusal count here.';
+COMMENT ON INDEX delivery_attempts_open IS 'The rescuer''s question: whose lease is over?';
+
+CREATE TABLE IF NOT EXISTS dlq_messages (
+  id               uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  tenant_id        text NOT NULL,
+  notification_id  uuid UNIQUE,
+  channel          text,
+  attempt          smallint NOT NULL DEFAULT 0,
+  message_key      bytea,
+  original_payload bytea,
+  headers          jsonb NOT NULL DEFAULT '{}',
+  topic            text,
+  partition        integer,
+  "offset"         bigint,
+  failure_class    text NOT NULL CHECK (failure_class IN ('transient', 'permanent', 'unknown', 'poison')),
+  reason           text NOT NULL,
+  destination      text,
+  fingerprint      text NOT NULL,
+  first_error      text NOT NULL,
+  error_message    text NOT NULL,
+  retry_count      smallint NOT NULL DEFAULT 0 CHECK (retry_count >= 0),
+  status           text NOT NULL DEFAULT 'failed' CHECK (status IN ('failed', 'retrying', 'resolved')),
+  retry_at         timestamptz,
+  rest_reason      text,
+  first_failed_at  timestamptz NOT NULL DEFAULT now(),
+  last_failed_at   timestamptz NOT NULL DEFAULT now(),
+  resolved_at      timestamptz,
+  resolution       text CHECK (resolution IN ('sent', 'discarded', 'expired', 'cancelled')),
+  resolved_by      text,
+  resolution_note  text,
+  CHECK ((status = 'resolved') = (resolved_at IS NOT NULL)),
+  CHECK ((status = 'resolved') = (resolution IS NOT NULL)),
+  CHECK (retry_at IS NULL OR status = 'failed')
+);
+CREATE UNIQUE INDEX IF NOT EXISTS dlq_messages_source ON dlq_messages (topic, partition, "offset") WHERE notification_id IS NULL;
+CREATE INDEX IF NOT EXISTS dlq_messages_due ON dlq_messages (retry_at) WHERE status = 'failed' AND retry_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS dlq_messages_listed ON dlq_messages (tenant_id, first_failed_at, id);
+COMMENT ON TABLE dlq_messages IS 'Dead letters, one per notification: what failed, why, and when it is tried again. retry_at NULL on a failed row: at rest, waits for a person.';
+COMMENT ON COLUMN dlq_messages.original_payload IS 'The bytes of the record as Kafka carried them, unchanged, whether or not they can be decoded.';
+COMMENT ON COLUMN dlq_messages.failure_class IS 'transient, permanent, unknown: the receiver''s side. poison: ours. Alerts tell a dead customer URL from a broken pipeline by this.';
+COMMENT ON COLUMN dlq_messages.fingerprint IS 'failure_class|destination|reason: dead letters with one cause share it.';
+COMMENT ON COLUMN dlq_messages.rest_reason IS 'Why no retry is planned: permanent, retries_used_up, on_unknown_hold, poison, refused_by_kafka.';
+COMMENT ON INDEX dlq_messages_source IS 'Undecodable bytes are known by where they stood, so that reading them twice tracks them once.';
+COMMENT ON INDEX dlq_messages_due IS 'The scheduler''s question: which retries have come due?';
+COMMENT ON INDEX dlq_messages_listed IS 'Listing a tenant''s dead letters, newest first.';
+
+CREATE TABLE IF NOT EXISTS idempotency_keys (
+  tenant_id       text NOT NULL,
+  key             text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+  request_sha256  bytea NOT NULL CHECK (octet_length(request_sha256) = 32),
+  response_status smallint NOT NULL,
+  response_body   bytea NOT NULL,
+  response_path   text,
+  created_at      timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tenant_id, key)
+);
+CREATE INDEX IF NOT EXISTS idempotency_keys_age ON idempotency_keys (created_at);
+COMMENT ON TABLE idempotency_keys IS 'The stored answer to a keyed request, written in the transaction that accepted it; kept at least 24 hours.';
+COMMENT ON COLUMN idempotency_keys.response_path IS 'The Location header of the stored answer.';
+COMMENT ON INDEX idempotency_keys_age IS 'Pruning of old keys.';
+
+CREATE OR REPLACE VIEW outbox_event AS
+SELECT id,
+       recipient,
+       channel,
+       convert_from(record, 'UTF8')::jsonb ->> 'message' AS message,
+       CASE status WHEN 'failed' THEN 'FAILED'
+                   WHEN 'pending' THEN 'PENDING' WHEN 'scheduled' THEN 'PENDING' WHEN 'processing' THEN 'PENDING'
+                   ELSE 'PROCESSED' END AS status,
+       created_at AS "createdAt"
+  FROM notifications;
+COMMENT ON VIEW outbox_event IS 'The pattern''s textbook table, for reading: PENDING until it has ended, FAILED with a dead letter, PROCESSED otherwise.';
+
+COMMIT;

@@ -1,0 +1,95 @@
+"""Connections to PostgreSQL. The SQL itself is in this package's modules, one per table."""
+
+import logging
+import threading
+from typing import Any, LiteralString
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import ConnectionPool
+
+log = logging.getLogger(__name__)
+
+OUTAGE = (psycopg.OperationalError, psycopg.InterfaceError)
+"""What a statement raises when PostgreSQL is away, restarting, or the connection broke: wait, connect anew, repeat."""
+
+_CONNECT: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # a server that vanished without a word is noticed within ten seconds
+}
+
+
+def configure(conn: psycopg.Connection[Any]) -> None:
+    """Give a fresh connection our JSON codec and UTC."""
+    set_json_loads(orjson.loads, conn)
+    set_json_dumps(orjson.dumps, conn)
+    conn.execute("SET timezone = 'UTC'")
+
+
+def connect(
+    conninfo: str, *, application_name: str, settings: tuple[LiteralString, ...] = ()
+) -> psycopg.Connection[Any]:
+    """Open one autocommit connection. `settings` are statements such as `SET synchronous_commit = off`.
+
+    Statements are prepared at first use. Raises psycopg.OperationalError when PostgreSQL is out of reach.
+    """
+    conn = psycopg.connect(conninfo, application_name=application_name, prepare_threshold=0, **_CONNECT)
+    try:
+        configure(conn)
+        for statement in settings:
+            conn.execute(statement)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+class Session:
+    """One connection that a loop keeps, opened at first use and again after it broke. For one thread at a time."""
+
+    def __init__(self, conninfo: str, *, application_name: str, settings: tuple[LiteralString, ...] = ()) -> None:
+        self._conninfo, self._application_name, self._settings = conninfo, application_name, settings
+        self._conn: psycopg.Connection[Any] | None = None
+        self._connected = threading.Event()
+
+    def connection(self) -> psycopg.Connection[Any]:
+        """Return the connection. Raises psycopg.OperationalError when PostgreSQL is out of reach."""
+        if self._conn is None or self._conn.closed:
+            self._connected.clear()
+            self._conn = connect(self._conninfo, application_name=self._application_name, settings=self._settings)
+            self._connected.set()
+        return self._conn
+
+    def drop(self) -> None:
+        """Close the connection; the next use opens another."""
+        self._connected.clear()
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def fault(self) -> str | None:
+        """Say what is wrong, as a readiness check does; None while connected. Safe from any thread."""
+        return None if self._connected.is_set() else "not connected"
+
+
+def open_pool(conninfo: str, *, application_name: str, size: int, timeout_s: float) -> ConnectionPool:
+    """Open a pool of `size` autocommit connections; taking one waits at most `timeout_s`, then raises PoolTimeout.
+
+    Call it after the fork. It opens without waiting for PostgreSQL and goes on trying while that is away.
+    """
+    return ConnectionPool(
+        conninfo,
+        kwargs=_CONNECT | {"application_name": application_name, "prepare_threshold": 0},
+        configure=configure,
+        check=None,
+        min_size=size,
+        max_size=size,
+        timeout=timeout_s,
+        reconnect_timeout=5.0,
+        open=True,
+    )

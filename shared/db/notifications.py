@@ -1,0 +1,432 @@
+"""The notifications table: every write to a status stands on this page or beside the outbox row that follows from it.
+
+Each function uses the caller's connection and never commits. On an autocommit connection each is one transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+import orjson
+from psycopg import Connection
+
+from shared.db.outbox import APPEND_PENDING, RECORD_HEADERS, RECORD_KEY
+from shared.model import Channel, OnUnknown, Outcome, Priority, Status
+
+
+@dataclass(frozen=True, slots=True)
+class NewNotification:
+    """A notification about to be accepted, with its record and routing ready."""
+
+    id: UUID
+    tenant_id: str
+    channel: Channel
+    recipient: str
+    priority: Priority
+    on_unknown: OnUnknown
+    created_at: datetime
+    bucket: int
+    topic: str
+    key: bytes
+    record: bytes
+    headers: dict[str, str]
+    ordering_key: str | None = None
+    scheduled_for: datetime | None = None
+    expires_at: datetime | None = None
+    expires_in_s: float | None = None  # counted from now() of PostgreSQL; used where expires_at is None
+    traceparent: str | None = None
+    correlation_id: str | None = None
+
+    @property
+    def status(self) -> Status:
+        """Return the state it is accepted in."""
+        return Status.SCHEDULED if self.scheduled_for else Status.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The answer to a keyed request, kept with the key in the transaction that accepts."""
+
+    tenant_id: str
+    key: str
+    request_sha256: bytes
+    status: int
+    body: bytes
+    path: str | None
+
+
+def insert(conn: Connection[Any], new: NewNotification) -> None:
+    """Accept one pending notification that has no idempotency key: row and outbox row, one round trip.
+
+    The outbox SELECT reads from `n`, so the transaction has its xid before `nextval` hands out a seq: the relay's
+    bound on gaps rests on that.
+    """
+    query = """
+        WITH n AS (
+            INSERT INTO notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status,
+                                       expires_at, created_at, bucket, topic, traceparent, correlation_id, record)
+            VALUES (%(id)s, %(tenant_id)s, %(channel)s, %(recipient)s, %(priority)s, %(ordering_key)s, %(on_unknown)s,
+                    'pending', coalesce(%(expires_at)s, now() + %(expires_in_s)s * interval '1 second'),
+                    %(created_at)s, %(bucket)s, %(topic)s, %(traceparent)s, %(correlation_id)s, %(record)s)
+            RETURNING id, bucket, topic, record
+        )
+        INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
+        SELECT id, bucket, topic, %(key)s, record, %(headers)s::jsonb FROM n
+    """
+    parameters = {
+        "id": new.id,
+        "tenant_id": new.tenant_id,
+        "channel": new.channel.value,
+        "recipient": new.recipient,
+        "priority": new.priority.value,
+        "ordering_key": new.ordering_key,
+        "on_unknown": new.on_unknown.value,
+        "expires_at": new.expires_at,
+        "expires_in_s": new.expires_in_s,
+        "created_at": new.created_at,
+        "bucket": new.bucket,
+        "topic": new.topic,
+        "traceparent": new.traceparent,
+        "correlation_id": new.correlation_id,
+        "record": new.record,
+        "key": new.key,
+        "headers": orjson.dumps(new.headers).decode(),
+    }
+    conn.execute(query, parameters)
+
+
+def insert_many(conn: Connection[Any], news: Sequence[NewNotification], answer: StoredAnswer | None = None) -> bool:
+    """Accept any number of notifications, all or none, in one round trip; with `answer`, under its idempotency key.
+
+    Returns False, having written nothing, where that key exists already: read its answer with
+    shared.db.idempotency_keys.find. While another transaction is writing the same key this waits for its end, up to
+    the session's lock_timeout, then raises psycopg.errors.LockNotAvailable. The rows go as one jsonb parameter, which
+    costs a tenth of lists of columns.
+    """
+    query = """
+        WITH k AS (
+            INSERT INTO idempotency_keys (tenant_id, key, request_sha256, response_status, response_body, response_path)
+            SELECT %(tenant_id)s, %(key)s, %(sha256)s, %(status)s, %(body)s, %(path)s WHERE %(key)s::text IS NOT NULL
+            ON CONFLICT DO NOTHING RETURNING key
+        ), item AS (
+            SELECT * FROM jsonb_to_recordset(%(items)s::jsonb) AS item(
+                id uuid, tenant_id text, channel text, recipient text, priority text, ordering_key text,
+                on_unknown text, status text, scheduled_for timestamptz, expires_at timestamptz, expires_in_s float8,
+                created_at timestamptz, bucket smallint, topic text, traceparent text, correlation_id text, record text,
+                key text, headers jsonb)
+             WHERE %(key)s::text IS NULL OR EXISTS (SELECT FROM k)
+        ), n AS (
+            INSERT INTO notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status,
+                                       scheduled_for, expires_at, created_at, bucket, topic, traceparent,
+                                       correlation_id, record)
+            SELECT id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status, scheduled_for,
+                   coalesce(expires_at, now() + expires_in_s * interval '1 second'), created_at, bucket, topic,
+                   traceparent, correlation_id, convert_to(record, 'UTF8') FROM item
+            RETURNING id, tenant_id, status, scheduled_for, bucket, topic, record
+        ), due AS (
+            INSERT INTO outbox_due (notification_id, tenant_id, due_at)
+            SELECT id, tenant_id, scheduled_for FROM n WHERE status = 'scheduled'
+        ), o AS (
+            INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
+            SELECT n.id, n.bucket, n.topic, convert_to(item.key, 'UTF8'), n.record, item.headers
+              FROM n JOIN item USING (id) WHERE n.status = 'pending' ORDER BY n.id
+        )
+        SELECT %(key)s::text IS NULL OR EXISTS (SELECT FROM k)
+    """
+    parameters = {
+        "tenant_id": answer and answer.tenant_id,
+        "key": answer and answer.key,
+        "sha256": answer and answer.request_sha256,
+        "status": answer and answer.status,
+        "body": answer and answer.body,
+        "path": answer and answer.path,
+        "items": orjson.dumps([_as_item(new) for new in news]).decode(),
+    }
+    row = conn.execute(query, parameters).fetchone()
+    return bool(row and row[0])
+
+
+def _as_item(new: NewNotification) -> dict[str, Any]:
+    return {
+        "id": new.id,
+        "tenant_id": new.tenant_id,
+        "channel": new.channel,
+        "recipient": new.recipient,
+        "priority": new.priority,
+        "ordering_key": new.ordering_key,
+        "on_unknown": new.on_unknown,
+        "status": new.status,
+        "scheduled_for": new.scheduled_for,
+        "expires_at": new.expires_at,
+        "expires_in_s": new.expires_in_s,
+        "created_at": new.created_at,
+        "bucket": new.bucket,
+        "topic": new.topic,
+        "traceparent": new.traceparent,
+        "correlation_id": new.correlation_id,
+        "record": new.record.decode(),
+        "key": new.key.decode(),
+        "headers": new.headers,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A record's claim to an attempt of a notification."""
+
+    id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An attempt that has begun, or (`expired`) a notification whose time had passed and which has ended so."""
+
+    id: UUID
+    attempt: int
+    expired: bool
+    expires_in_s: float | None
+
+
+def claim(conn: Connection[Any], tickets: Sequence[Ticket], *, owner: UUID, lease_s: float) -> list[Claimed]:
+    """Move what may be sent now from pending to processing and begin its attempts; end what has expired.
+
+    One statement for a whole poll batch. A ticket whose notification was cancelled, was claimed before, or waits for a
+    later attempt is left out, which is how a record delivered twice is sent once.
+    Raises psycopg.OperationalError when PostgreSQL is out of reach; calling again is safe.
+    Source: docs/decisions/0004-claim-before-send.md
+    """
+    query = """
+        WITH moved AS (
+            UPDATE notifications n
+               SET status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'processing' END, updated_at = now()
+              FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[]) AS t(id, attempt)
+             WHERE n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'
+            RETURNING n.id, n.attempt, n.tenant_id, n.status, n.expires_at
+        ), begun AS (
+            INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, owner, lease_until)
+            SELECT id, attempt, tenant_id, %(owner)s, now() + %(lease_s)s * interval '1 second'
+              FROM moved WHERE status = 'processing'
+        ), ended AS (
+            UPDATE dlq_messages d SET status = 'resolved', resolution = 'expired', resolved_at = now()
+              FROM moved WHERE moved.status = 'expired' AND moved.attempt > 1
+                           AND d.notification_id = moved.id AND d.status = 'retrying'
+        )
+        SELECT id, attempt, status = 'expired', extract(epoch FROM expires_at - now())::float8 FROM moved
+    """
+    parameters = {"owner": owner, "lease_s": lease_s} | ticket_arrays(tickets)
+    return [Claimed(*row) for row in conn.execute(query, parameters)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended, as its owner writes it back, with the place its record stood in Kafka."""
+
+    id: UUID
+    attempt: int
+    outcome: Outcome
+    reason: str
+    detail: str | None = None
+    receipt: str | None = None
+    provider: str | None = None
+    destination: str | None = None
+    tries: int = 1
+    retry_after_s: float | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+
+_DEAD_LETTER_HEADERS: Final[LiteralString] = f"""
+    jsonb_strip_nulls({RECORD_HEADERS} || jsonb_build_object(
+        'error-class', e.outcome, 'error-reason', e.reason, 'error-message', e.detail, 'destination', e.destination,
+        'retry-after-s', e.retry_after_s::text, 'failed-at', to_char(now(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'original-topic', e.topic, 'original-partition', e.partition::text, 'original-offset', e."offset"::text))
+"""
+
+APPEND_DEAD_LETTERS: Final[LiteralString] = f"""
+    INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
+    SELECT n.id, n.bucket, %(dlq_topic)s, {RECORD_KEY}, n.record, {_DEAD_LETTER_HEADERS}
+      FROM moved n JOIN ended e ON e.notification_id = n.id WHERE n.status = 'failed'
+"""
+
+
+def write_back(conn: Connection[Any], outcomes: Sequence[Ended], *, owner: UUID, dlq_topic: str) -> int:
+    """End attempts and their notifications: sent, or failed with a dead letter on its way. One statement, any number.
+
+    Returns how many attempts were still this owner's to end; the others were taken over when their lease was over.
+    A repeat ends nothing twice. Raises psycopg.OperationalError when PostgreSQL is out of reach.
+    """
+    query = f"""
+        WITH o AS (
+            SELECT * FROM jsonb_to_recordset(%(outcomes)s::jsonb) AS o(
+                id uuid, attempt smallint, outcome text, reason text, detail text, receipt text, provider text,
+                destination text, tries smallint, retry_after_s float8, topic text, partition int, "offset" bigint)
+        ), ended AS (
+            UPDATE delivery_attempts a
+               SET outcome = o.outcome, reason = o.reason, detail = o.detail, receipt = o.receipt, tries = o.tries,
+                   provider = o.provider, destination = o.destination, ended_at = now()
+              FROM o WHERE a.notification_id = o.id AND a.attempt = o.attempt
+                       AND a.owner = %(owner)s AND a.outcome = 'begun'
+            RETURNING a.notification_id, a.attempt, o.outcome, o.reason, o.detail, o.destination, o.retry_after_s,
+                      o.topic, o.partition, o."offset"
+        ), moved AS (
+            UPDATE notifications n
+               SET status = CASE WHEN ended.outcome = 'accepted' THEN 'sent' ELSE 'failed' END, updated_at = now()
+              FROM ended
+             WHERE n.id = ended.notification_id AND n.attempt = ended.attempt AND n.status = 'processing'
+            RETURNING n.*
+        ), resolved AS (
+            UPDATE dlq_messages d SET status = 'resolved', resolution = 'sent', resolved_at = now()
+              FROM moved WHERE moved.status = 'sent' AND moved.attempt > 1
+                           AND d.notification_id = moved.id AND d.status = 'retrying'
+        ), dead AS ({APPEND_DEAD_LETTERS})
+        SELECT count(*) FROM ended
+    """
+    parameters = {"outcomes": _outcomes_json(outcomes), "owner": owner, "dlq_topic": dlq_topic}
+    row = conn.execute(query, parameters).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _outcomes_json(outcomes: Sequence[Ended]) -> str:
+    # orjson writes dataclasses, enums and UUIDs by itself; NUL cannot be stored and has no place in a reason.
+    return orjson.dumps(list(outcomes)).decode().replace("\\u0000", "")
+
+
+def release(conn: Connection[Any], tickets: Sequence[Ticket], *, owner: UUID, republish: bool) -> int:
+    """Give claimed attempts back whose first byte was never sent; return how many were still this owner's.
+
+    They are pending again (expired, if their time has passed meanwhile) and their attempt rows are gone. With
+    `republish` an outbox row follows; without it their records must still be uncommitted in Kafka.
+    """
+    query = f"""
+        WITH given AS (
+            DELETE FROM delivery_attempts a
+             USING unnest(%(ids)s::uuid[], %(attempts)s::smallint[]) AS t(id, attempt)
+             WHERE a.notification_id = t.id AND a.attempt = t.attempt AND a.owner = %(owner)s AND a.outcome = 'begun'
+            RETURNING a.notification_id, a.attempt
+        ), moved AS (
+            UPDATE notifications n
+               SET status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'pending' END, updated_at = now()
+              FROM given
+             WHERE n.id = given.notification_id AND n.attempt = given.attempt AND n.status = 'processing'
+            RETURNING n.*
+        ), resolved AS (
+            UPDATE dlq_messages d SET status = 'resolved', resolution = 'expired', resolved_at = now()
+              FROM moved WHERE moved.status = 'expired' AND d.notification_id = moved.id AND d.status = 'retrying'
+        ), published AS ({APPEND_PENDING} AND %(republish)s)
+        SELECT count(*) FROM given
+    """
+    parameters = {"owner": owner, "republish": republish} | ticket_arrays(tickets)
+    row = conn.execute(query, parameters).fetchone()
+    return int(row[0]) if row else 0
+
+
+def end_overdue_leases(conn: Connection[Any], *, dlq_topic: str, limit: int) -> int:
+    """End attempts whose lease is over as `unknown` and fail their notifications; return how many.
+
+    Their owner died or was stopped: the request may have gone out. Rows another session holds are skipped.
+    """
+    query = f"""
+        WITH ended AS (
+            UPDATE delivery_attempts a
+               SET outcome = 'unknown', reason = 'lease_over', detail = 'its consumer stopped before it reported',
+                   ended_at = now()
+              FROM (SELECT notification_id, attempt FROM delivery_attempts
+                     WHERE outcome = 'begun' AND lease_until < now()
+                     ORDER BY lease_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED) over
+             WHERE a.notification_id = over.notification_id AND a.attempt = over.attempt
+            RETURNING a.notification_id, a.attempt, a.outcome, a.reason, a.detail, a.destination,
+                      NULL::float8 AS retry_after_s, NULL::text AS topic, NULL::int AS partition,
+                      NULL::bigint AS "offset"
+        ), moved AS (
+            UPDATE notifications n SET status = 'failed', updated_at = now()
+              FROM ended WHERE n.id = ended.notification_id AND n.attempt = ended.attempt AND n.status = 'processing'
+            RETURNING n.*
+        ), dead AS ({APPEND_DEAD_LETTERS})
+        SELECT count(*) FROM ended
+    """
+    row = conn.execute(query, {"dlq_topic": dlq_topic, "limit": limit}).fetchone()
+    return int(row[0]) if row else 0
+
+
+def requeue_due(conn: Connection[Any], *, limit: int) -> int:
+    """Publish dead letters again whose retry_at has come, as attempt n+1; return how many rows were taken up.
+
+    One statement; rows another session holds are skipped, so several schedulers share the work. A row whose
+    notification does not stand where it should rests for a person instead of being tried for ever.
+    """
+    query = f"""
+        WITH due AS (
+            SELECT id, notification_id, attempt FROM dlq_messages
+             WHERE status = 'failed' AND retry_at <= now() AND notification_id IS NOT NULL
+             ORDER BY retry_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        ), moved AS (
+            UPDATE notifications n SET status = 'pending', attempt = n.attempt + 1, updated_at = now()
+              FROM due WHERE n.id = due.notification_id AND n.status = 'failed' AND n.attempt = due.attempt
+            RETURNING n.*
+        ), marked AS (
+            UPDATE dlq_messages d
+               SET status = CASE WHEN moved.id IS NULL THEN 'failed' ELSE 'retrying' END, retry_at = NULL,
+                   retry_count = d.retry_count + CASE WHEN moved.id IS NULL THEN 0 ELSE 1 END,
+                   rest_reason = CASE WHEN moved.id IS NULL THEN 'notification_moved_on' END
+              FROM due LEFT JOIN moved ON moved.id = due.notification_id WHERE d.id = due.id
+        ), published AS ({APPEND_PENDING})
+        SELECT count(*) FROM due
+    """
+    row = conn.execute(query, {"limit": limit}).fetchone()
+    return int(row[0]) if row else 0
+
+
+def replay(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str) -> bool:
+    """Publish one failed dead letter again at a person's word; False where it is not failed, or is unknown."""
+    query = f"""
+        WITH due AS (
+            SELECT id, notification_id, attempt FROM dlq_messages
+             WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND status = 'failed' FOR UPDATE
+        ), moved AS (
+            UPDATE notifications n SET status = 'pending', attempt = n.attempt + 1, updated_at = now()
+              FROM due WHERE n.id = due.notification_id AND n.status = 'failed' AND n.attempt = due.attempt
+            RETURNING n.*
+        ), marked AS (
+            UPDATE dlq_messages d SET status = 'retrying', retry_at = NULL, rest_reason = NULL,
+                                      retry_count = d.retry_count + 1
+              FROM moved WHERE d.notification_id = moved.id
+        ), published AS ({APPEND_PENDING})
+        SELECT count(*) FROM moved
+    """
+    row = conn.execute(query, {"id": dead_letter_id, "tenant_id": tenant_id}).fetchone()
+    return bool(row and row[0])
+
+
+def cancel(conn: Connection[Any], notification_id: UUID, *, tenant_id: str) -> bool:
+    """Cancel what has not been claimed; True if this call or an earlier one did, False for any other state.
+
+    After True no attempt begins: the claim asks for `pending`. The outbox row or Kafka record left behind is dropped
+    by the claim, a scheduled one's wait by the promotion.
+    """
+    query = """
+        WITH moved AS (
+            UPDATE notifications SET status = 'cancelled', updated_at = now()
+             WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled')
+            RETURNING id, attempt
+        ), ended AS (
+            UPDATE dlq_messages d SET status = 'resolved', resolution = 'cancelled', resolved_at = now()
+              FROM moved WHERE moved.attempt > 1 AND d.notification_id = moved.id AND d.status = 'retrying'
+        )
+        SELECT EXISTS (SELECT FROM moved)
+            OR EXISTS (SELECT FROM notifications
+                        WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND status = 'cancelled')
+    """
+    row = conn.execute(query, {"id": notification_id, "tenant_id": tenant_id}).fetchone()
+    return bool(row and row[0])
+
+
+def ticket_arrays(tickets: Sequence[Ticket]) -> dict[str, str]:
+    """Write array literals: Python lists as parameters cost ten times as much to encode."""
+    return {
+        "ids": "{" + ",".join(str(ticket.id) for ticket in tickets) + "}",
+        "attempts": "{" + ",".join(str(ticket.attempt) for ticket in tickets) + "}",
+    }

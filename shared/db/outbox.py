@@ -1,0 +1,172 @@
+"""The outbox tables: rows appended in the transaction that changes a status, read by cursor, deleted after the ack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, LiteralString
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+RECORD_KEY: Final[LiteralString] = "convert_to(coalesce(n.tenant_id || '/' || n.ordering_key, n.id::text), 'UTF8')"
+"""shared.records.record_key in SQL, for a notifications row called n."""
+
+RECORD_HEADERS: Final[LiteralString] = """jsonb_build_object(
+    'attempt', n.attempt::text, 'content-type', 'application/json', 'schema-version', '1',
+    'traceparent', n.traceparent, 'correlation-id', n.correlation_id)"""
+"""shared.records.record_headers in SQL, nulls not yet stripped, for a notifications row called n."""
+
+APPEND_PENDING: Final[LiteralString] = f"""
+    INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
+    SELECT n.id, n.bucket, n.topic, {RECORD_KEY}, n.record, jsonb_strip_nulls({RECORD_HEADERS})
+      FROM moved n WHERE n.status = 'pending'
+"""
+"""Ends a statement whose CTE `moved` returns whole notifications rows: publish those that are pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One row as the relay moves it; `value` is never opened."""
+
+    seq: int
+    bucket: int
+    topic: str
+    key: bytes
+    value: bytes
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one snapshot showed: rows in `seq` order, and `oldest_xid`, below which every transaction has ended."""
+
+    rows: list[OutboxRow]
+    oldest_xid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row Kafka refuses for good, and its error's name."""
+
+    seq: int
+    error: str
+
+
+def read(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) -> Page:
+    """Read up to `limit` rows beyond seq `after`, and those of `also` that have become visible, in one snapshot.
+
+    One statement on purpose: a row that committed late can never be read after a later row of its key that way.
+    The rows are not locked. Source: docs/decisions/0002-cursor-and-gap-set-relay.md
+    """
+    query = """
+        SELECT o.seq, o.bucket, o.topic, o.key, o.value, o.headers, s.oldest_xid
+          FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_xid) s
+          LEFT JOIN LATERAL (
+                (SELECT seq, bucket, topic, key, value, headers FROM outbox
+                  WHERE seq = ANY(%(also)s::bigint[]) ORDER BY seq)
+                UNION ALL
+                (SELECT seq, bucket, topic, key, value, headers FROM outbox
+                  WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s)
+               ) o ON true
+    """
+    parameters = {"also": _array(also), "after": after, "limit": limit}
+    rows = conn.cursor(binary=True).execute(query, parameters).fetchall()
+    return Page([OutboxRow(*row[:6]) for row in rows if row[0] is not None], rows[0][6])
+
+
+def delete(conn: Connection[Any], seqs: Sequence[int]) -> int:
+    """Delete rows by their very numbers, never by range, and return the xid of the transaction that did.
+
+    A range would take rows that became visible after the read and were never published. The xid is younger than every
+    transaction that was open when those rows were read: the reader uses it as the bound of its gaps.
+    """
+    query = "WITH gone AS (DELETE FROM outbox WHERE seq = ANY(%s::bigint[])) SELECT pg_current_xact_id()::text::bigint"
+    return _one_number(conn, query, (_array(seqs),))
+
+
+def fresh_xid(conn: Connection[Any]) -> int:
+    """Return a new transaction's xid, for a reader that has gaps to bound and nothing to delete."""
+    return _one_number(conn, "SELECT pg_current_xact_id()::text::bigint", ())
+
+
+def refuse(conn: Connection[Any], refused: Sequence[Refused]) -> None:
+    """Set rows aside that Kafka refuses for good, and fail what they stood for; one statement, safe to repeat.
+
+    A refused first send or retry fails its notification, which rests as a dead letter of class poison. A refused dead
+    letter (the same bytes with larger headers) is only set aside: its notification has failed already.
+    """
+    query = """
+        WITH gone AS (
+            DELETE FROM outbox o USING unnest(%(seqs)s::bigint[], %(errors)s::text[]) AS r(seq, error)
+             WHERE o.seq = r.seq RETURNING o.*, r.error
+        ), kept AS (
+            INSERT INTO outbox_dead (seq, notification_id, bucket, topic, key, value, headers, created_at, error)
+            SELECT seq, notification_id, bucket, topic, key, value, headers, created_at, error FROM gone
+        ), moved AS (
+            UPDATE notifications n SET status = 'failed', updated_at = now()
+              FROM gone WHERE n.id = gone.notification_id AND n.status = 'pending'
+                          AND n.attempt = (gone.headers ->> 'attempt')::smallint
+            RETURNING n.id, n.tenant_id, n.channel, n.attempt, gone.key, gone.value, gone.headers, gone.topic,
+                      gone.error
+        )
+        INSERT INTO dlq_messages (tenant_id, notification_id, channel, attempt, message_key, original_payload, headers,
+                                  topic, failure_class, reason, fingerprint, first_error, error_message, rest_reason)
+        SELECT tenant_id, id, channel, attempt, key, value, headers, topic, 'poison', 'refused_by_kafka',
+               'poison|' || topic || '|refused_by_kafka', error, error, 'refused_by_kafka' FROM moved
+        ON CONFLICT (notification_id) DO UPDATE
+           SET status = 'failed', attempt = EXCLUDED.attempt, failure_class = 'poison', reason = EXCLUDED.reason,
+               fingerprint = EXCLUDED.fingerprint, error_message = EXCLUDED.error_message, retry_at = NULL,
+               rest_reason = EXCLUDED.rest_reason, last_failed_at = now()
+    """
+    conn.execute(query, {"seqs": [row.seq for row in refused], "errors": [row.error for row in refused]})
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxState:
+    """Gauges of the outbox; both cost one look at the first row."""
+
+    last_seq: int  # the highest number handed out so far
+    first_seq: int | None
+    oldest_at: datetime | None
+    oldest_age_s: float
+
+
+def state(conn: Connection[Any]) -> OutboxState:
+    """Return where the outbox begins and ends; never counts rows."""
+    query = """
+        SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'seq')::regclass), 0) AS last_seq,
+               first.seq AS first_seq, first.created_at AS oldest_at,
+               coalesce(extract(epoch FROM now() - first.created_at), 0)::float8 AS oldest_age_s
+          FROM (SELECT 1) one LEFT JOIN (SELECT seq, created_at FROM outbox ORDER BY seq LIMIT 1) first ON true
+    """
+    return conn.cursor(row_factory=class_row(OutboxState)).execute(query).fetchall()[0]
+
+
+def promote_due(conn: Connection[Any], *, limit: int) -> int:
+    """Move scheduled notifications that have come due to pending and publish them; return how many rows left the wait.
+
+    A row whose notification was cancelled meanwhile is dropped. One statement; rows another session holds are skipped.
+    """
+    query = f"""
+        WITH due AS (
+            DELETE FROM outbox_due WHERE notification_id IN (
+                SELECT notification_id FROM outbox_due WHERE due_at <= now()
+                 ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+            RETURNING notification_id
+        ), moved AS (
+            UPDATE notifications n SET status = 'pending', updated_at = now()
+              FROM due WHERE n.id = due.notification_id AND n.status = 'scheduled'
+            RETURNING n.*
+        ), published AS ({APPEND_PENDING} RETURNING 1)
+        SELECT count(*) FROM due
+    """
+    return _one_number(conn, query, {"limit": limit})
+
+
+def _array(numbers: Sequence[int]) -> str:
+    """Write an array literal: a Python list as a parameter costs ten times as much to encode."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _one_number(conn: Connection[Any], query: LiteralString, parameters: Any) -> int:
+    return int(conn.execute(query, parameters).fetchall()[0][0])

@@ -1,0 +1,103 @@
+"""Our librdkafka properties, each with its reason, and the topics they are used on."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from shared.settings import GroupProtocol, KafkaSettings
+
+log = logging.getLogger(__name__)
+
+DAY_MS: Final = 86_400_000
+MAX_RECORD_BYTES: Final = 2 * 1024 * 1024
+"""Twice the API's body limit: the record of an accepted notification always fits."""
+
+
+def producer_config(settings: KafkaSettings, *, client_id: str) -> dict[str, Any]:
+    """Return the properties of a producer that loses nothing and keeps the order of a key."""
+    return _common(settings, client_id) | {
+        "enable.idempotence": True,  # its own retries neither double nor reorder
+        "acks": "all",
+        # No time limit: a limit fails the first records of a partition while later ones, younger by a moment, still
+        # go out, which inverts a key. While Kafka is away the relay's in-flight limit is what bounds memory.
+        "message.timeout.ms": 0,
+        "linger.ms": 2,
+        "batch.size": 1_000_000,
+        "batch.num.messages": 10_000,
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": 200_000,
+        "message.max.bytes": MAX_RECORD_BYTES,
+    }
+
+
+def consumer_config(settings: KafkaSettings, *, client_id: str, group: str) -> dict[str, Any]:
+    """Return the properties of a consumer whose offsets are committed by hand, after the outcome is in PostgreSQL."""
+    config = _common(settings, client_id) | {
+        "group.id": f"{settings.topic_prefix}-{group}",
+        "group.protocol": settings.group_protocol.value,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",  # librdkafka's default, largest, skips what came while offsets were lost
+        "fetch.queue.backoff.ms": 10,  # the default stops fetching for a whole second when the local queue is full
+        "queued.min.messages": 4_000,
+        "queued.max.messages.kbytes": 32_768,  # bounds memory whatever the size of records
+        "max.poll.interval.ms": 300_000,
+    }
+    if settings.group_protocol is GroupProtocol.CLASSIC:
+        config |= {
+            "session.timeout.ms": 6_000,
+            "heartbeat.interval.ms": 1_500,
+            "partition.assignment.strategy": "cooperative-sticky",
+        }
+    return config
+
+
+def _common(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": client_id,
+        "topic.metadata.refresh.interval.ms": 5_000,  # a topic made anew is found within seconds, not minutes
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1_000,  # the default of 10 s would add to every outage
+        "log.connection.close": False,
+    }
+
+
+def ensure_topics(
+    settings: KafkaSettings, names: Iterable[str], *, partitions: int, replication: int, timeout_s: float = 10
+) -> list[str]:
+    """Create what is missing of these topics and return the names created; those that exist stay as they are.
+
+    `replication` -1 takes the broker's default. Retention is 7 days, and 30 for dead letters. Raises KafkaException
+    when the broker is out of reach or refuses; calling again is safe.
+    """
+    admin = AdminClient(_common(settings, "notification-topics"))
+    existing = admin.list_topics(timeout=timeout_s).topics
+    missing = [name for name in names if name not in existing]
+    if not missing:
+        return []
+    futures = admin.create_topics(
+        [_new_topic(name, partitions, replication) for name in missing], operation_timeout=timeout_s
+    )
+    for name, future in futures.items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+        log.info("topic_created", extra={"topic": name})
+    return missing
+
+
+def _new_topic(name: str, partitions: int, replication: int) -> NewTopic:
+    days = 30 if name.endswith(".dlq") else 7
+    return NewTopic(
+        name,
+        num_partitions=partitions,
+        replication_factor=replication,
+        config={"retention.ms": str(days * DAY_MS), "max.message.bytes": str(MAX_RECORD_BYTES)},
+    )

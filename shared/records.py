@@ -1,0 +1,173 @@
+"""What Kafka carries: topics, record bodies, headers. Writers are strict, readers tolerate fields they do not know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from shared.model import Channel, OnUnknown, Priority
+
+SCHEMA_VERSION: Final = "1"
+CONTENT_TYPE: Final = "application/json"
+HEADER_ATTEMPT: Final = "attempt"
+HEADER_TRACEPARENT: Final = "traceparent"
+HEADER_CORRELATION_ID: Final = "correlation-id"
+
+
+class UndecodableRecordError(ValueError):
+    """The bytes are no record of ours: a poison record, to be set aside unchanged. `reason` is a constant."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Topic names under one prefix: a topic per channel and lane, so that a slow channel delays no other."""
+
+    prefix: str = "notifications"
+
+    def of(self, channel: Channel, priority: Priority, *, ordered: bool) -> str:
+        """Name the topic of a notification. An ordering key keeps to the normal lane: lanes share no order."""
+        high = priority in (Priority.HIGH, Priority.URGENT) and not ordered
+        return f"{self.prefix}.{channel}.high" if high else f"{self.prefix}.{channel}"
+
+    def lanes(self, channel: Channel) -> tuple[str, str]:
+        """Return the normal and the high topic of a channel."""
+        return f"{self.prefix}.{channel}", f"{self.prefix}.{channel}.high"
+
+    @property
+    def dlq(self) -> str:
+        """Return the topic of dead letters."""
+        return f"{self.prefix}.dlq"
+
+    def all(self) -> list[str]:
+        """Return every topic the pipeline uses."""
+        return [name for channel in Channel for name in self.lanes(channel)] + [self.dlq]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The content of one notification, the same bytes at every attempt; what changes per attempt is in the headers."""
+
+    id: str
+    tenant_id: str
+    channel: Channel
+    recipient: str
+    message: str
+    created_at: str  # RFC 3339, UTC
+    subject: str | None = None
+    payload: dict[str, Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    ordering_key: str | None = None
+    priority: Priority = Priority.NORMAL
+    on_unknown: OnUnknown = OnUnknown.RETRY
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the Kafka value of a record: one JSON object, empty fields left out."""
+    body: dict[str, Any] = {
+        "id": record.id,
+        "tenant_id": record.tenant_id,
+        "channel": record.channel,
+        "recipient": record.recipient,
+        "message": record.message,
+        "created_at": record.created_at,
+        "priority": record.priority,
+        "on_unknown": record.on_unknown,
+    }
+    for name in ("subject", "payload", "headers", "metadata", "ordering_key"):
+        value = getattr(record, name)
+        if value:
+            body[name] = value
+    return orjson.dumps(body)
+
+
+def decode_record(value: bytes | None) -> Record:
+    """Return the record in a Kafka value.
+
+    Raises UndecodableRecordError with one of the reasons no_value, not_json, not_an_object, bad_field.
+    """
+    if value is None:
+        raise UndecodableRecordError("no_value")
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise UndecodableRecordError("not_json") from error
+    if not isinstance(body, dict):
+        raise UndecodableRecordError("not_an_object")
+    try:
+        record = Record(
+            id=body["id"],
+            tenant_id=body["tenant_id"],
+            channel=Channel(body["channel"]),
+            recipient=body["recipient"],
+            message=body["message"],
+            created_at=body["created_at"],
+            subject=body.get("subject"),
+            payload=body.get("payload"),
+            headers=body.get("headers") or {},
+            metadata=body.get("metadata") or {},
+            ordering_key=body.get("ordering_key"),
+            priority=Priority(body.get("priority", Priority.NORMAL)),
+            on_unknown=OnUnknown(body.get("on_unknown", OnUnknown.RETRY)),
+        )
+    except (KeyError, ValueError) as error:
+        raise UndecodableRecordError("bad_field") from error
+    if not _well_typed(record):
+        raise UndecodableRecordError("bad_field")
+    return record
+
+
+def _well_typed(record: Record) -> bool:
+    texts = (record.id, record.tenant_id, record.recipient, record.message, record.created_at)
+    return (
+        all(type(text) is str for text in texts)
+        and len(record.id) == 36
+        and (record.subject is None or type(record.subject) is str)
+        and (record.ordering_key is None or type(record.ordering_key) is str)
+        and (record.payload is None or type(record.payload) is dict)
+        and type(record.headers) is dict
+        and type(record.metadata) is dict
+    )
+
+
+def record_key(tenant_id: str, notification_id: str, ordering_key: str | None) -> bytes:
+    """Return the Kafka key: the tenant's ordering key, or the id. The tenant is in it so that no two share an order."""
+    return f"{tenant_id}/{ordering_key}".encode() if ordering_key else notification_id.encode()
+
+
+def record_headers(
+    *, attempt: int, traceparent: str | None = None, correlation_id: str | None = None
+) -> dict[str, str]:
+    """Return the Kafka headers of a record; shared.db.outbox builds the same ones in SQL for later attempts."""
+    headers = {
+        HEADER_ATTEMPT: str(attempt),
+        "content-type": CONTENT_TYPE,
+        "schema-version": SCHEMA_VERSION,
+    }
+    if traceparent:
+        headers[HEADER_TRACEPARENT] = traceparent
+    if correlation_id:
+        headers[HEADER_CORRELATION_ID] = correlation_id
+    return headers
+
+
+def decode_headers(pairs: Sequence[tuple[str, bytes | str | None]] | None) -> dict[str, str]:
+    """Return Kafka headers as text; a repeated name keeps its last value, bytes that are no UTF-8 are replaced."""
+    if not pairs:
+        return {}
+    return {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value or "" for name, value in pairs
+    }
+
+
+def attempt_of(headers: Mapping[str, str]) -> int:
+    """Return the attempt a record asks for, from 1. Raises UndecodableRecordError("bad_attempt")."""
+    text = headers.get(HEADER_ATTEMPT, "")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 32767):
+        raise UndecodableRecordError("bad_attempt")
+    return int(text)

@@ -1,0 +1,123 @@
+"""How a service reports: JSON log lines on stdout, and an HTTP server for /health and /metrics."""
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from shared.settings import LogLevel, refuse_to_start
+
+_STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
+Checks = Mapping[str, Callable[[], str | None]]
+"""Named readiness checks. A check returns None when all is well, else one line on what is wrong; it never blocks."""
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, service, logger, event, and whatever `extra` carried."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line. An exception is given as type and stack, without its message, which may quote user data."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = record.exc_info[0].__name__
+            line["stack"] = [
+                f"{frame.filename}:{frame.lineno} {frame.name}"
+                for frame in traceback.extract_tb(record.exc_info[2])[-12:]
+            ]
+        return orjson.dumps(line, default=str).decode()
+
+
+def set_up_logging(service: str, level: LogLevel) -> None:
+    """Send every log line of this process to stdout as JSON."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter(service))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole URLs at INFO
+
+
+class HealthServer:
+    """Answers /health/live, /health/ready, /health and /metrics on a thread of its own.
+
+    Live says that the process answers and touches nothing else; ready is 503 while any check names a fault.
+    """
+
+    def __init__(self, service: str, host: str, port: int, checks: Checks) -> None:
+        handler = type("Handler", (_Handler,), {"checks": checks, "service": service})
+        try:
+            self._server = ThreadingHTTPServer((host, port), handler)
+        except OSError as error:
+            refuse_to_start(service, [f"port {port} on {host} cannot be used: {error.strerror}"])
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def run_checks(checks: Checks) -> dict[str, str]:
+    """Return each check's verdict, `ok` or its fault; a check that raises is a fault too."""
+    verdicts = {}
+    for name, check in checks.items():
+        try:
+            verdicts[name] = check() or "ok"
+        except Exception as error:  # noqa: BLE001 - a broken check must not take the health page down
+            verdicts[name] = type(error).__name__
+    return verdicts
+
+
+def health_body(service: str, verdicts: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+    """Return status and body of a health answer; 503 unless every verdict is ok."""
+    healthy = all(verdict == "ok" for verdict in verdicts.values())
+    body = {"status": "ok" if healthy else "unavailable", "service": service, "checks": dict(verdicts)}
+    return (200 if healthy else 503), body
+
+
+class _Handler(BaseHTTPRequestHandler):
+    checks: Checks
+    service: str
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0].rstrip("/")
+        if path in ("/health/live", "/health/liveness"):
+            self._answer(*health_body(self.service, {}))
+        elif path in ("/health", "/health/ready", "/health/readiness"):
+            self._answer(*health_body(self.service, run_checks(self.checks)))
+        elif path == "/metrics":
+            self._send(200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY))
+        else:
+            self._answer(404, {"status": "not found", "service": self.service})
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        self._send(status, "application/json", orjson.dumps(body))
+
+    def _send(self, status: int, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name the base class gives it
+        """Keep probes out of the log."""
