@@ -1,0 +1,91 @@
+# The dev loop. Plain `make` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+CODE := api_service outbox_relay delivery_consumer dlq_consumer shared infra tests
+EXTRAS := api relay delivery dlq
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
+        check coverage lock up down logs psql clean
+
+help:  ## list what can be done
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## a virtual environment with everything pinned in locks/dev.txt
+
+$(INSTALLED): locks/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	@$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "notification_pipeline.pth").write_text(str(pathlib.Path.cwd()) + "\n")'
+	@touch $@
+
+demo: install  ## the whole pipeline on real PostgreSQL and Kafka, told as a story; exit 0 if every promise held
+	@$(BIN)/python -m infra.local demo
+
+up-local: install  ## start the stack on this machine, no Docker; prints the URLs and a curl to paste
+	@$(BIN)/python -m infra.local up
+
+down-local: install  ## end what up-local started
+	@$(BIN)/python -m infra.local down
+
+status-local: install  ## say whether the local stack runs, and where
+	@$(BIN)/python -m infra.local status
+
+fmt: install  ## format the code
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+lint: install  ## ruff, and the import rules between packages
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/lint-imports --no-cache
+
+types: install  ## mypy --strict
+	@$(BIN)/mypy $(CODE)
+
+test: install  ## all tests, with branch coverage; real PostgreSQL and Kafka from Python packages
+	@$(BIN)/coverage erase
+	@$(PYTEST) tests/unit -q -p no:cacheprovider --cov --cov-report=
+	@$(PYTEST) tests/integration tests/contract -q -n 2 --dist loadscope --cov --cov-append --cov-report=
+	@$(PYTEST) tests/e2e -q --cov --cov-append --cov-report=
+	@$(BIN)/coverage combine --append --quiet 2>/dev/null || true
+	@$(BIN)/coverage report
+
+test-unit: install  ## the fast tests: no network, no database
+	@$(PYTEST) tests/unit -q
+
+test-integration: install  ## each service against real PostgreSQL and Kafka
+	@$(PYTEST) tests/integration tests/contract -q -n 2 --dist loadscope
+
+test-e2e: install  ## the whole stack as processes, with kill -9 on the way
+	@$(PYTEST) tests/e2e -q
+
+check: lint types test  ## what CI runs
+
+lock: install  ## resolve anew and write locks/*.txt: one resolution, a file per image
+	@$(BIN)/python -m pip install --quiet uv==0.13.8
+	@$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) -o locks/dev.txt
+	@for extra in $(EXTRAS); do \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$extra -c locks/dev.txt $(LOCK_FLAGS) -o locks/$$extra.txt; done
+
+LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+
+up:  ## docker compose: the whole system with Prometheus, Grafana, Jaeger and a mail viewer
+	docker compose up --detach --build --wait
+
+down:  ## stop what `make up` started; data stays in its volumes
+	docker compose down
+
+logs:  ## follow the logs of one service under compose: make logs s=outbox_relay
+	docker compose logs --follow $(s)
+
+psql:  ## a prompt in the database under compose
+	docker compose exec postgres psql --username notify notifications
+
+clean:  ## remove the virtual environment, local data and caches
+	rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
