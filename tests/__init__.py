@@ -1,0 +1,1 @@
+"""Tests: `unit` without network or sleep, `integration` on real servers, `e2e` on the whole stack."""

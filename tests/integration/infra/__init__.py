@@ -1,0 +1,1 @@
+"""Tests of infra/ on real servers."""
