@@ -81,7 +81,9 @@ def ensure_topics(
     if not missing:
         return []
     futures = admin.create_topics(
-        [_new_topic(name, partitions, replication) for name in missing], operation_timeout=timeout_s
+        [_new_topic(name, partitions, replication) for name in missing],
+        operation_timeout=timeout_s,
+        request_timeout=timeout_s,
     )
     for name, future in futures.items():
         try:

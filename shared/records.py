@@ -14,6 +14,9 @@ HEADER_ATTEMPT: Final = "attempt"
 HEADER_TRACEPARENT: Final = "traceparent"
 HEADER_CORRELATION_ID: Final = "correlation-id"
 
+KafkaHeaders = Mapping[str, bytes | str | None] | Sequence[tuple[str, bytes | str | None]] | None
+"""Headers as the Kafka client hands them out."""
+
 
 class UndecodableRecordError(ValueError):
     """The bytes are no record of ours: a poison record, to be set aside unchanged. `reason` is a constant."""
@@ -156,13 +159,17 @@ def record_headers(
     return headers
 
 
-def decode_headers(pairs: Sequence[tuple[str, bytes | str | None]] | None) -> dict[str, str]:
-    """Return Kafka headers as text; a repeated name keeps its last value, bytes that are no UTF-8 are replaced."""
+def decode_headers(pairs: KafkaHeaders) -> dict[str, str]:
+    """Return Kafka headers as text; a repeated name keeps its last value, what PostgreSQL cannot store is replaced."""
     if not pairs:
         return {}
-    return {
-        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value or "" for name, value in pairs
-    }
+    items = pairs.items() if isinstance(pairs, Mapping) else pairs
+    return {name.replace("\0", "\ufffd"): _text(value) for name, value in items}
+
+
+def _text(value: bytes | str | None) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+    return text.replace("\0", "\ufffd")
 
 
 def attempt_of(headers: Mapping[str, str]) -> int:

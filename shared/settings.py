@@ -206,14 +206,19 @@ def read_kafka(env: Environment) -> KafkaSettings:
     servers = env.optional_text("KAFKA_BOOTSTRAP_SERVERS") or env.optional_text("KAFKA_BROKER") or "localhost:9092"
     if not all(re.fullmatch(r"[^\s:,]+:\d{1,5}", server.strip()) for server in servers.split(",")):
         env.faults.append(Fault("KAFKA_BOOTSTRAP_SERVERS", servers, "host:port, several separated by commas"))
+    return KafkaSettings(
+        bootstrap_servers=servers,
+        topic_prefix=read_topic_prefix(env),
+        group_protocol=env.choice("KAFKA_GROUP_PROTOCOL", GroupProtocol.CONSUMER, GroupProtocol),
+    )
+
+
+def read_topic_prefix(env: Environment) -> str:
+    """Read the prefix of every topic's name, which routing needs even where Kafka itself is not touched."""
     prefix = env.text("TOPIC_PREFIX", "notifications")
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", prefix):
         env.faults.append(Fault("TOPIC_PREFIX", prefix, "letters, digits, dots, dashes, underscores; at most 200"))
-    return KafkaSettings(
-        bootstrap_servers=servers,
-        topic_prefix=prefix,
-        group_protocol=env.choice("KAFKA_GROUP_PROTOCOL", GroupProtocol.CONSUMER, GroupProtocol),
-    )
+    return prefix
 
 
 def settings_or_exit(service: str, read: Callable[[Environment], T]) -> T:

@@ -1,0 +1,100 @@
+"""Which outbox rows come next: a cursor and a set of gaps. No Kafka in here.
+
+Numbers are handed out before transactions commit, so a row may become visible after higher ones were read. The cursor
+runs on regardless; numbers it passed without seeing are kept as gaps and asked for by number in every later read. A gap
+is given up when every transaction that could own it has ended. Nothing is locked, nobody is waited for.
+Source: docs/decisions/0002-cursor-and-gap-set-relay.md
+"""
+
+from typing import Any, Final
+
+from psycopg import Connection
+
+from shared.db import outbox
+from shared.db.outbox import OutboxRow
+
+LOOK_BACK: Final = 10_000
+"""After a start, so many numbers below the first visible row count as gaps: their owners may be about to commit."""
+
+MAX_GAPS: Final = 20_000
+"""More than this, and reading from the start again is cheaper than asking for each."""
+
+
+class Reader:
+    """Reads the outbox in order on one connection's snapshots. For one thread.
+
+    Its state is a hint: after `start_over`, or in a new process, the table itself says what is left. Rows still in
+    flight must be settled before a start over, or they are returned a second time.
+    """
+
+    def __init__(self) -> None:
+        self.cursor = 0  # every number up to here was looked at once
+        self._gaps: dict[int, int] = {}  # number → xid that bounds its owner's; 0 = not known yet
+        self._unbounded: list[int] = []
+
+    @property
+    def gap_count(self) -> int:
+        """Return how many numbers are being waited for."""
+        return len(self._gaps)
+
+    def start_over(self) -> None:
+        """Forget everything; the next read begins at the first row there is."""
+        self.cursor = 0
+        self._gaps.clear()
+        self._unbounded.clear()
+
+    def read(self, conn: Connection[Any], *, limit: int) -> list[OutboxRow]:
+        """Return up to `limit` new rows, preceded by gaps that have become visible, in order of seq.
+
+        Raises psycopg.OperationalError when PostgreSQL is out of reach: start over then.
+        """
+        page = outbox.read(conn, after=self.cursor, also=list(self._gaps), limit=limit)
+        self._close_gaps(page)
+        fresh = [row.seq for row in page.rows if row.seq > self.cursor]
+        if fresh:
+            self._open_gaps(fresh)
+            self.cursor = fresh[-1]
+        return page.rows
+
+    def read_missed(self, conn: Connection[Any], *, limit: int) -> list[OutboxRow]:
+        """Return rows at the front of the table that the cursor has passed; the caller knows which are in flight.
+
+        The table is the truth: this finds a row whose gap was given up or forgotten, such as one whose transaction
+        stayed open across a restart of the relay.
+        """
+        rows = outbox.read(conn, after=0, also=(), limit=limit).rows
+        return [row for row in rows if row.seq <= self.cursor and row.seq not in self._gaps]
+
+    def note_xid(self, xid: int) -> None:
+        """Bound the gaps found so far by `xid`, which was assigned after they were seen.
+
+        The xid of the relay's own DELETE serves. pg_snapshot_xmax would not: it is the latest *completed* xid plus
+        one, and a running transaction can be above it.
+        """
+        for seq in self._unbounded:
+            if seq in self._gaps:
+                self._gaps[seq] = xid
+        self._unbounded.clear()
+
+    def bound_gaps(self, conn: Connection[Any]) -> None:
+        """Bound gaps by a transaction of their own, where there is nothing to delete."""
+        if self._unbounded:
+            self.note_xid(outbox.fresh_xid(conn))
+
+    def _close_gaps(self, page: outbox.Page) -> None:
+        if not self._gaps:
+            return
+        for row in page.rows:
+            if row.seq > self.cursor:
+                break
+            self._gaps.pop(row.seq, None)
+        ended = [seq for seq, bound in self._gaps.items() if 0 < bound <= page.oldest_xid]
+        for seq in ended:
+            del self._gaps[seq]
+
+    def _open_gaps(self, fresh: list[int]) -> None:
+        first = self.cursor + 1 if self.cursor else max(1, fresh[0] - LOOK_BACK)
+        if len(fresh) != fresh[-1] - first + 1:
+            missing = set(range(first, fresh[-1] + 1)).difference(fresh)
+            self._gaps.update(dict.fromkeys(missing, 0))
+            self._unbounded.extend(missing)

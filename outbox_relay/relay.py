@@ -1,0 +1,230 @@
+"""The relay's loop: read in order, produce, delete after the delivery reports.
+
+A crash anywhere publishes rows again and loses none: a row leaves the table only by its own number, after Kafka has it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from confluent_kafka import KafkaException, Producer
+from psycopg import Connection
+
+from outbox_relay import buckets, metrics
+from outbox_relay.flight import Batch, Flight, ProducerFailedError, refused_rows
+from outbox_relay.reader import MAX_GAPS, Reader
+from outbox_relay.settings import Settings
+from shared.db import OUTAGE, Session, outbox
+from shared.kafka import ensure_topics, producer_config
+from shared.model import BUCKETS
+from shared.records import Topics
+
+log = logging.getLogger(__name__)
+
+SESSION_SETTINGS: Final = (
+    "SET synchronous_commit = off",  # a lost DELETE is a duplicate, never a loss
+    "SET idle_session_timeout = '10s'",  # a relay that is stopped loses its buckets to the others
+    "SET statement_timeout = '30s'",
+)
+DRAIN_S: Final = 15.0
+_REPORT_WAIT_S: Final = 0.1
+_REBALANCE_EVERY_S: Final = 1.0
+_LOOK_FOR_MISSED_EVERY_S: Final = 30.0
+
+
+class Pause:
+    """How long to sleep while there are no rows: 5 ms, growing to 25 ms after a second of that."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._idle_since: float | None = None
+
+    def next_s(self) -> float:
+        """Return the next sleep in seconds."""
+        if self._idle_since is None:
+            self._idle_since = self._clock()
+        return 0.025 if self._clock() - self._idle_since > 1 else 0.005
+
+    def end(self) -> None:
+        """Note that there was something to do."""
+        self._idle_since = None
+
+
+class Relay:
+    """Moves rows from the outbox to Kafka until asked to stop. Everything in here belongs to one thread."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings, self._stop = settings, stop
+        self._topics = Topics(settings.kafka.topic_prefix)
+        self._session = Session(settings.service.conninfo, application_name="outbox_relay", settings=SESSION_SETTINGS)
+        self._reader = Reader()
+        self._flight = self._new_flight()
+        self._mine: frozenset[int] = frozenset()
+        self._surplus: frozenset[int] = frozenset()
+        self._rewind = False
+        self._joined: Connection[Any] | None = None
+        self._next_rebalance = self._next_look = 0.0
+        self._topics_exist = False
+        self._pause = Pause()
+
+    def run(self) -> None:
+        """Relay until asked to stop; an outage is waited out, a bug ends the process."""
+        while not self._stop.is_set():
+            try:
+                busy = self.run_once() > 0 or bool(self._flight)
+            except OUTAGE as error:
+                self._outage("postgres_unreachable", error)
+            except (ProducerFailedError, KafkaException) as error:
+                self._topics_exist &= not getattr(error, "topics_missing", False)
+                self._outage("kafka_unreachable", error)
+            else:
+                if busy:
+                    self._pause.end()
+                else:
+                    self._stop.wait(self._pause.next_s())
+        self._drain()
+
+    def run_once(self) -> int:
+        """Read one batch into flight, delete the oldest that landed; return rows read. A crash inside repeats rows."""
+        conn = self._connection()
+        self._make_topics()
+        self._keep_to_share(conn)
+        read = self._take_off(conn) if self._may_read() else 0
+        full = read >= self._settings.batch_rows and self._flight.has_room
+        if (batch := self._flight.landed(wait_s=0 if full else _REPORT_WAIT_S)) is not None:
+            self._delete(conn, batch)
+        elif not self._flight:
+            self._reader.bound_gaps(conn)
+        metrics.ROWS_IN_FLIGHT.set(self._flight.row_count)
+        metrics.GAPS.set(self._reader.gap_count)
+        return read
+
+    @property
+    def passed(self) -> int:
+        """Return the number up to which rows were read, less those in flight: what the depth gauge is measured from."""
+        return self._reader.cursor - self._flight.row_count
+
+    def postgres_fault(self) -> str | None:
+        """Readiness: is there a connection?"""
+        return self._session.fault()
+
+    def kafka_fault(self) -> str | None:
+        """Readiness: does Kafka acknowledge?"""
+        if not self._topics_exist:
+            return "topics not confirmed"
+        waiting_s = self._flight.oldest_age_s
+        return f"no delivery report for {waiting_s:.0f} s" if waiting_s > 10 else None
+
+    def _connection(self) -> Connection[Any]:
+        conn = self._session.connection()
+        if conn is not self._joined:
+            self._forget()
+            buckets.join(conn)
+            self._joined = conn
+        return conn
+
+    def _make_topics(self) -> None:
+        if not self._topics_exist:
+            settings = self._settings
+            ensure_topics(
+                settings.kafka,
+                self._topics.all(),
+                partitions=settings.topic_partitions,
+                replication=settings.topic_replication,
+                timeout_s=5,  # below idle_session_timeout: the connection must outlive the wait
+            )
+            self._topics_exist = True
+
+    def _take_off(self, conn: Connection[Any]) -> int:
+        rows = self._reader.read(conn, limit=self._settings.batch_rows)
+        read = len(rows)
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_FOR_MISSED_EVERY_S
+            known = {*self._flight.seqs(), *(row.seq for row in rows)}
+            missed = self._reader.read_missed(conn, limit=self._settings.batch_rows)
+            rows = [row for row in missed if row.seq not in known] + rows
+        if len(self._mine) < BUCKETS:
+            rows = [row for row in rows if row.bucket in self._mine]
+        if rows:
+            self._flight.produce(rows)
+        return read
+
+    def _delete(self, conn: Connection[Any], batch: Batch) -> None:
+        acknowledged = batch.acknowledged
+        self._reader.note_xid(outbox.delete(conn, acknowledged))
+        metrics.ROWS_PUBLISHED.inc(len(acknowledged))
+        if refused := refused_rows(batch):
+            outbox.refuse(conn, refused)
+            metrics.ROWS_REFUSED.inc(len(refused))
+            log.error("rows_refused_by_kafka", extra={"seqs": [row.seq for row in refused], "error": refused[0].error})
+
+    def _keep_to_share(self, conn: Connection[Any]) -> None:
+        """Once a second take and give up buckets as the members change; this also keeps an idle session alive."""
+        if time.monotonic() < self._next_rebalance:
+            return
+        self._next_rebalance = time.monotonic() + _REBALANCE_EVERY_S
+        wanted = buckets.wanted(conn)
+        self._surplus = self._mine - wanted
+        gained = buckets.take(conn, wanted - self._mine) if wanted - self._mine else frozenset()
+        if gained:
+            self._mine |= gained
+            self._rewind = True  # rows of these buckets were passed over until now
+            log.info("buckets_taken", extra={"held": len(self._mine), "wanted": len(wanted)})
+
+    def _may_read(self) -> bool:
+        """Tell whether rows may be taken; a change of share, or a rewind, waits until all in flight has landed."""
+        if self._reader.gap_count > MAX_GAPS:
+            self._rewind = True
+        if self._surplus or self._rewind:
+            if self._flight:
+                return False
+            self._change_share()
+        return bool(self._mine) and self._flight.has_room
+
+    def _change_share(self) -> None:
+        if self._surplus:
+            buckets.give_up(self._connection(), self._surplus)
+            self._mine -= self._surplus
+            log.info("buckets_given_up", extra={"held": len(self._mine)})
+        if self._rewind:
+            self._reader.start_over()
+        self._surplus, self._rewind = frozenset(), False
+        metrics.BUCKETS_HELD.set(len(self._mine))
+
+    def _outage(self, event: str, error: Exception) -> None:
+        log.warning(event, extra={"cause": type(error).__name__}, exc_info=not isinstance(error, OUTAGE))
+        metrics.STARTS_OVER.labels(event).inc()
+        self._session.drop()
+        self._forget()
+        self._stop.wait(self._settings.outage_wait_s)
+
+    def _forget(self) -> None:
+        self._abandon()
+        self._reader.start_over()
+        self._mine = self._surplus = frozenset()
+        self._joined, self._rewind, self._next_rebalance = None, False, 0.0
+        metrics.BUCKETS_HELD.set(0)
+
+    def _abandon(self) -> None:
+        if self._flight:
+            self._flight.abandon()
+            self._flight = self._new_flight()
+
+    def _new_flight(self) -> Flight:
+        return Flight(Producer(producer_config(self._settings.kafka, client_id="outbox-relay"), logger=log))
+
+    def _drain(self) -> None:
+        """Wait for what is in flight, delete it, and give the buckets up; what does not land is published again."""
+        deadline = time.monotonic() + DRAIN_S
+        try:
+            conn = self._connection()
+            while self._flight and time.monotonic() < deadline:
+                if (batch := self._flight.landed(wait_s=_REPORT_WAIT_S)) is not None:
+                    self._delete(conn, batch)
+        except (*OUTAGE, ProducerFailedError) as error:
+            log.warning("drain_cut_short", extra={"cause": type(error).__name__})
+        if self._flight:
+            self._flight.abandon()
+        self._session.drop()
