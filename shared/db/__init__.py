@@ -77,15 +77,23 @@ class Session:
         return None if self._connected.is_set() else "not connected"
 
 
-def open_pool(conninfo: str, *, application_name: str, size: int, timeout_s: float) -> ConnectionPool:
+def open_pool(
+    conninfo: str, *, application_name: str, size: int, timeout_s: float, settings: tuple[LiteralString, ...] = ()
+) -> ConnectionPool:
     """Open a pool of `size` autocommit connections; taking one waits at most `timeout_s`, then raises PoolTimeout.
 
-    Call it after the fork. It opens without waiting for PostgreSQL and goes on trying while that is away.
+    Each connection runs the statements of `settings` first. Call it after the fork. It opens without waiting for PostgreSQL and goes on trying while that is away.
     """
+
+    def prepare(conn: psycopg.Connection[Any]) -> None:
+        configure(conn)
+        for statement in settings:
+            conn.execute(statement)
+
     return ConnectionPool(
         conninfo,
         kwargs=_CONNECT | {"application_name": application_name, "prepare_threshold": 0},
-        configure=configure,
+        configure=prepare,
         check=None,
         min_size=size,
         max_size=size,
@@ -93,3 +101,12 @@ def open_pool(conninfo: str, *, application_name: str, size: int, timeout_s: flo
         reconnect_timeout=5.0,
         open=True,
     )
+
+
+def readiness_fault(conn: psycopg.Connection[Any]) -> str | None:
+    """Say why this database cannot be written to, as a readiness check does; None when it can."""
+    row = conn.execute("SELECT to_regclass('outbox') IS NOT NULL, pg_is_in_recovery()").fetchone()
+    has_schema, is_standby = row or (False, False)
+    if not has_schema:
+        return "the schema is missing: run init.sql"
+    return "read only: this server is a standby" if is_standby else None
