@@ -82,7 +82,8 @@ def open_pool(
 ) -> ConnectionPool:
     """Open a pool of `size` autocommit connections; taking one waits at most `timeout_s`, then raises PoolTimeout.
 
-    Each connection runs the statements of `settings` first. Call it after the fork. It opens without waiting for PostgreSQL and goes on trying while that is away.
+    Each connection runs the statements of `settings` first. Call it after the fork. It opens without waiting for
+    PostgreSQL and goes on trying while that is away.
     """
 
     def prepare(conn: psycopg.Connection[Any]) -> None:
