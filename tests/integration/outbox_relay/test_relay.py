@@ -1,0 +1,282 @@
+"""The relay against real PostgreSQL and real Kafka: what commits late, what is open for long, who owns what."""
+
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer
+
+from outbox_relay.relay import Relay
+from outbox_relay.settings import Settings
+from shared.model import Channel, bucket_of
+from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSettings
+from tests.servers import Database, FreshTopics
+
+APPEND = """INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
+            VALUES (gen_random_uuid(), %s, %s, %s, %s, '{"attempt": "1"}')"""
+
+
+def settings_for(database: Database, topics: FreshTopics, *, batch_rows: int = 200) -> Settings:
+    """Settings of a relay on this database and these topics."""
+    return Settings(
+        service=ServiceSettings(database.dsn, "127.0.0.1", 1, LogLevel.INFO),
+        kafka=KafkaSettings(topics.bootstrap_servers, topics.names.prefix, GroupProtocol.CONSUMER),
+        batch_rows=batch_rows,
+        topic_partitions=4,
+        topic_replication=1,
+        sweep_after_s=300,
+        idempotency_keep_s=86_400,
+        outage_wait_s=0.05,
+    )
+
+
+@contextmanager
+def running(*relays: Relay, stop: threading.Event) -> Iterator[None]:
+    """Run relays on threads until the block ends."""
+    threads = [threading.Thread(target=relay.run, daemon=True) for relay in relays]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(timeout=30)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def consume(topics: FreshTopics, topic: str, count: int, *, timeout_s: float = 30) -> list[tuple[str, bytes]]:
+    """Read `count` records of a topic, and whatever else arrives within a moment."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": topics.bootstrap_servers,
+            "group.id": uuid4().hex,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    consumer.subscribe([topic])
+    got: list[tuple[str, bytes]] = []
+    deadline = time.monotonic() + timeout_s
+    try:
+        while time.monotonic() < deadline:
+            for message in consumer.consume(1000, 0.5 if len(got) < count else 1.0):
+                if message.error() is None:
+                    got.append(((message.key() or b"").decode(), message.value() or b""))
+            if len(got) >= count and not consumer.consume(1, 0.5):
+                break
+    finally:
+        consumer.close()
+    return got
+
+
+def until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
+def rows_left(database: Database) -> int:
+    """How many rows the outbox holds."""
+    with database.connect() as conn:
+        row = conn.execute("SELECT count(*) FROM outbox").fetchone()
+        return int(row[0]) if row else 0
+
+
+class Writers:
+    """Eight connections that commit late, out of seq order, and roll back; and one that stays open for long."""
+
+    def __init__(self, database: Database, topic: str, *, seed: int, seconds: float) -> None:
+        self._database, self._topic, self._seed = database, topic, seed
+        self._end = time.monotonic() + seconds
+        self._seconds = seconds
+        self.committed: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Write until the time is over."""
+        threads = [threading.Thread(target=self._write, args=(number,)) for number in range(8)]
+        threads.append(threading.Thread(target=self._hold_open))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _write(self, number: int) -> None:
+        rng, counts = random.Random(self._seed * 100 + number), dict[str, int]()
+        with self._database.connect() as conn:
+            while time.monotonic() < self._end:
+                keys = [f"w{number}-{rng.randrange(25)}" for _ in range(rng.randrange(1, 4))]
+                ahead = dict(counts)
+                conn.execute("BEGIN")
+                for key in keys:
+                    ahead[key] = ahead.get(key, 0) + 1
+                    self._append(conn, key, ahead[key])
+                time.sleep(rng.random() * 0.005)
+                if rng.random() < 0.1:
+                    conn.execute("ROLLBACK")
+                else:
+                    conn.execute("COMMIT")
+                    counts = ahead
+        self.committed.update(counts)
+
+    def _hold_open(self) -> None:
+        with self._database.connect() as conn:
+            conn.execute("BEGIN")
+            self._append(conn, "long", 1)
+            time.sleep(self._seconds * 0.6)
+            conn.execute("COMMIT")
+        self.committed["long"] = 1
+
+    def _append(self, conn: psycopg.Connection[Any], key: str, count: int) -> None:
+        conn.execute("SELECT pg_current_xact_id()")  # as accepting does: the xid exists before nextval
+        conn.execute(APPEND, (bucket_of(key.encode()), self._topic, key.encode(), str(count).encode()))
+
+
+@pytest.mark.parametrize("relays", [1, 2, 3])
+def test_rows_that_commit_late_are_neither_lost_nor_doubled_nor_inverted(
+    database: Database, topics: FreshTopics, relays: int
+) -> None:
+    """I9, I12: eight late committers, rollbacks, a long writer; each key's rows arrive once and in commit order."""
+    stop = threading.Event()
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    writers = Writers(database, topic, seed=relays, seconds=4)
+
+    with running(*(Relay(settings_for(database, topics), stop) for _ in range(relays)), stop=stop):
+        writers.run()
+        until(lambda: rows_left(database) == 0)
+        expected = sum(writers.committed.values())
+        records = consume(topics, topic, expected)
+
+    by_key: dict[str, list[int]] = defaultdict(list)
+    for key, value in records:
+        by_key[key].append(int(value))
+    assert len(records) > 1000
+    assert by_key == {key: list(range(1, count + 1)) for key, count in writers.committed.items()}
+
+
+def append(database: Database, topic: str, count: int, *, key: str = "k", first: int = 0) -> None:
+    """Append committed rows of one key, numbered."""
+    with database.connect() as conn, conn.transaction():
+        for number in range(first, first + count):
+            conn.execute(APPEND, (bucket_of(key.encode()), topic, key.encode(), str(number).encode()))
+
+
+def test_relay_killed_before_delete_publishes_again(database: Database, topics: FreshTopics) -> None:
+    """I9: acknowledged and not yet deleted when the relay dies: the rows are still there and go out once more."""
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    append(database, topic, 50)
+    dying = Relay(settings_for(database, topics), threading.Event())
+
+    def die(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    dying._delete = die  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="killed"):
+        while True:
+            dying.run_once()
+    dying._session.drop()
+    left_behind = rows_left(database)
+    stop = threading.Event()
+    with running(Relay(settings_for(database, topics), stop), stop=stop):
+        until(lambda: rows_left(database) == 0)
+
+    values = [int(value) for _, value in consume(topics, topic, 100)]
+    assert left_behind == 50
+    assert sorted(values) == sorted([*range(50), *range(50)])
+    assert list(dict.fromkeys(values)) == list(range(50))  # first occurrences keep the order
+
+
+def test_row_too_large_for_kafka_is_set_aside_and_its_neighbours_go_on(
+    database: Database, topics: FreshTopics
+) -> None:
+    """What Kafka refuses for good rests in outbox_dead; the rows around it are published."""
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    append(database, topic, 3)
+    with database.connect() as conn:
+        conn.execute(APPEND, (bucket_of(b"k"), topic, b"k", b"x" * (3 * 1024 * 1024)))
+    append(database, topic, 3, first=3)
+    stop = threading.Event()
+
+    with running(Relay(settings_for(database, topics), stop), stop=stop):
+        until(lambda: rows_left(database) == 0)
+
+    with database.connect() as conn:
+        dead = conn.execute("SELECT octet_length(value), error FROM outbox_dead").fetchall()
+    assert [int(value) for _, value in consume(topics, topic, 6)] == list(range(6))
+    assert dead == [(3 * 1024 * 1024, "MSG_SIZE_TOO_LARGE")]
+
+
+def test_buckets_move_to_the_relay_that_stays(database: Database, topics: FreshTopics) -> None:
+    """Of two relays one stops: the other takes its buckets over and the keys keep their order."""
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    stop_one, stop_two = threading.Event(), threading.Event()
+    one = Relay(settings_for(database, topics), stop_one)
+    two = Relay(settings_for(database, topics), stop_two)
+
+    with running(one, stop=stop_one):
+        with running(two, stop=stop_two):
+            until(lambda: len(one._mine) == 32 and len(two._mine) == 32)
+            for number in range(200):
+                append(database, topic, 1, key=f"k{number % 20}", first=number)
+        until(lambda: len(one._mine) == 64)
+        for number in range(200, 400):
+            append(database, topic, 1, key=f"k{number % 20}", first=number)
+        until(lambda: rows_left(database) == 0)
+
+    by_key: dict[str, list[int]] = defaultdict(list)
+    for key, value in consume(topics, topic, 400):
+        by_key[key].append(int(value))
+    assert by_key == {f"k{k}": list(range(k, 400, 20)) for k in range(20)}
+
+
+def test_row_that_commits_after_the_relay_restarted_far_beyond_it_is_found(
+    database: Database, topics: FreshTopics
+) -> None:
+    """The table is the truth: a row no gap remembers is found by the look at the front of the table."""
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    late = database.connect()
+    late.execute("BEGIN")
+    late.execute(APPEND, (bucket_of(b"late"), topic, b"late", b"0"))
+    with database.connect() as conn:
+        conn.execute("SELECT setval(pg_get_serial_sequence('outbox', 'seq'), 50000)")
+    append(database, topic, 5)
+    stop = threading.Event()
+    relay = Relay(settings_for(database, topics), stop)
+
+    with running(relay, stop=stop):
+        until(lambda: rows_left(database) == 0)
+        late.execute("COMMIT")
+        relay._next_look = 0.0
+        until(lambda: rows_left(database) == 0)
+    late.close()
+
+    assert [key for key, _ in consume(topics, topic, 6)] == ["k"] * 5 + ["late"]
+
+
+def test_relay_waits_out_postgres_cutting_its_sessions(database: Database, topics: FreshTopics) -> None:
+    """Every session of the database is ended, again and again, while rows come in: none is lost, order stays."""
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    stop = threading.Event()
+
+    with running(Relay(settings_for(database, topics), stop), stop=stop):
+        for round_ in range(5):
+            append(database, topic, 100, first=round_ * 100)
+            with database.connect() as conn:
+                conn.execute(
+                    """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                        WHERE datname = current_database() AND pid <> pg_backend_pid()
+                          AND application_name = 'outbox_relay'"""
+                )
+        until(lambda: rows_left(database) == 0)
+
+    values = [int(value) for _, value in consume(topics, topic, 500)]
+    assert list(dict.fromkeys(values)) == list(range(500))
