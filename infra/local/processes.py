@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,7 @@ class Supervisor:
         self.log_dir = log_dir
         self._lock = threading.Lock()
         self._running: dict[int, ManagedProcess] = {}
+        self._closed = False
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__],
             stdin=subprocess.PIPE,
@@ -75,6 +77,8 @@ class Supervisor:
 
     def close(self, *, timeout_s: float = 25.0) -> None:
         """End everything still running, newest first, and then the watchdog; harmless to repeat."""
+        with self._lock:
+            self._closed = True
         for process in reversed(list(self._running.values())):
             process.terminate(timeout_s=timeout_s)
         if self._watchdog.stdin is not None and not self._watchdog.stdin.closed:
@@ -90,10 +94,14 @@ class Supervisor:
         self.close()
 
     def started(self, process: "ManagedProcess") -> None:
-        """Have the watchdog know a process that has just been started."""
+        """Have the watchdog know a process that has just been started; after close() there is no place for it."""
         with self._lock:
-            self._running[process.pid] = process
-            self._tell_watchdog(f"+ {process.pid} {int(process.death_signal)}\n")
+            if not self._closed:
+                self._running[process.pid] = process
+                self._tell_watchdog(f"+ {process.pid} {int(process.death_signal)}\n")
+                return
+        process.kill()
+        raise LocalStackError(f"{process.name} was not started: everything is being ended.")
 
     def ended(self, pid: int) -> None:
         """Have the watchdog forget a process that has been reaped."""
@@ -103,13 +111,10 @@ class Supervisor:
 
     def _tell_watchdog(self, line: str) -> None:
         pipe = self._watchdog.stdin
-        if pipe is None or pipe.closed:
-            raise LocalStackError("A process was started after its supervisor had been closed.")
-        try:
-            pipe.write(line.encode())
-            pipe.flush()
-        except BrokenPipeError:  # somebody killed the watchdog: the orderly ways out still work
-            pass
+        if pipe is not None and not pipe.closed:
+            with suppress(BrokenPipeError):  # somebody killed the watchdog: the orderly ways out still work
+                pipe.write(line.encode())
+                pipe.flush()
 
 
 class ManagedProcess:
@@ -134,7 +139,7 @@ class ManagedProcess:
         self._supervisor = supervisor
         self._env = env
         self._cwd = cwd
-        self._stop_signal = stop_signal
+        self.stop_signal = stop_signal
         self._unprivileged = unprivileged
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -183,7 +188,7 @@ class ManagedProcess:
     def terminate(self, *, timeout_s: float = 25.0) -> int | None:
         """Ask it to end, wait, and kill it when it has not after `timeout_s`; return its exit code."""
         if self._child is not None and self.is_running:
-            watchdog.signal_process(self.pid, self._stop_signal)
+            watchdog.signal_process(self.pid, self.stop_signal)
             self.resume()
             try:
                 self._child.wait(timeout_s)

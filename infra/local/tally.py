@@ -104,9 +104,9 @@ class Tally:
         else:
             self._complete = False
 
-    def times(self, notification_id: str) -> int:
-        """How often a notification was accepted."""
-        return self._times[notification_id]
+    def ids(self) -> list[str]:
+        """The notifications accepted at least once, in the order of their first delivery."""
+        return list(self._times)
 
     def totals(self) -> Totals:
         """What was counted so far."""

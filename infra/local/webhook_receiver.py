@@ -5,6 +5,7 @@
                             "mode": "respond" | "hang" | "reset"}; without "times" until it is told otherwise
     GET /behaviour         what is set · DELETE /behaviour[?path=] forgets it
     GET /received          the last deliveries, newest first: ?path= ?id= ?limit= · DELETE /received forgets them
+    GET /ids[?path=]       the ids of all notifications accepted, one a line
     GET /stats[?path=]     totals, and the notifications accepted more than once
 
 Secrets are read from WEBHOOK_SECRETS (one or more `whsec_…`, comma); without them signatures are not checked.
@@ -120,6 +121,7 @@ class Receiver:
             ("DELETE", "/behaviour"): self._clear_behaviours,
             ("GET", "/received"): self._list_received,
             ("DELETE", "/received"): self._forget_received,
+            ("GET", "/ids"): self._list_ids,
             ("GET", "/stats"): self._stats,
             ("GET", "/health/ready"): lambda _: json_response({"status": "ok"}),
         }
@@ -204,9 +206,16 @@ class Receiver:
         self._forget()
         return json_response({"ok": True})
 
+    def _list_ids(self, request: Request) -> Response:
+        return Response(200, "\n".join(self._tally_of(request).ids()).encode(), "text/plain")
+
+    def _tally_of(self, request: Request) -> Tally:
+        path = request.query.get("path")
+        return self._tally if path is None else self._by_path.get(path, Tally())
+
     def _stats(self, request: Request) -> Response:
         if "path" in request.query:
-            return json_response(self._by_path.get(request.query["path"], Tally()).totals().as_json())
+            return json_response(self._tally_of(request).totals().as_json())
         totals = self._tally.totals().as_json()
         return json_response({**totals, "wrong_signatures": self._wrong_signatures, "paths": sorted(self._by_path)})
 
