@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import psycopg
@@ -67,9 +68,8 @@ def consume(topics: FreshTopics, topic: str, count: int, *, timeout_s: float = 3
     deadline = time.monotonic() + timeout_s
     try:
         while time.monotonic() < deadline:
-            for message in consumer.consume(1000, 0.5 if len(got) < count else 1.0):
-                if message.error() is None:
-                    got.append(((message.key() or b"").decode(), message.value() or b""))
+            messages = consumer.consume(1000, 0.5)
+            got.extend(((m.key() or b"").decode(), m.value() or b"") for m in messages if m.error() is None)
             if len(got) >= count and not consumer.consume(1, 0.5):
                 break
     finally:
@@ -170,16 +170,14 @@ def append(database: Database, topic: str, count: int, *, key: str = "k", first:
             conn.execute(APPEND, (bucket_of(key.encode()), topic, key.encode(), str(number).encode()))
 
 
-def test_relay_killed_before_delete_publishes_again(database: Database, topics: FreshTopics) -> None:
+def test_relay_killed_before_delete_publishes_again(
+    database: Database, topics: FreshTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """I9: acknowledged and not yet deleted when the relay dies: the rows are still there and go out once more."""
     topic = topics.names.lanes(Channel.EMAIL)[0]
     append(database, topic, 50)
     dying = Relay(settings_for(database, topics), threading.Event())
-
-    def die(*_: object) -> None:
-        raise RuntimeError("killed")
-
-    dying._delete = die  # type: ignore[method-assign]
+    monkeypatch.setattr(dying, "_delete", Mock(side_effect=RuntimeError("killed")))
     with pytest.raises(RuntimeError, match="killed"):
         while True:
             dying.run_once()
@@ -195,9 +193,7 @@ def test_relay_killed_before_delete_publishes_again(database: Database, topics: 
     assert list(dict.fromkeys(values)) == list(range(50))  # first occurrences keep the order
 
 
-def test_row_too_large_for_kafka_is_set_aside_and_its_neighbours_go_on(
-    database: Database, topics: FreshTopics
-) -> None:
+def test_row_too_large_for_kafka_is_set_aside_and_its_neighbours_go_on(database: Database, topics: FreshTopics) -> None:
     """What Kafka refuses for good rests in outbox_dead; the rows around it are published."""
     topic = topics.names.lanes(Channel.EMAIL)[0]
     append(database, topic, 3)

@@ -1,0 +1,29 @@
+"""How buckets are shared."""
+
+import pytest
+
+from outbox_relay.buckets import share
+from outbox_relay.relay import Pause
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 7, 40, 64, 100])
+def test_every_bucket_falls_to_exactly_one_member(members: int) -> None:
+    """However many relays there are, their shares are disjoint, complete, and differ by one at most."""
+    shares = [share(rank=rank, members=members) for rank in range(members)]
+
+    assert sorted(bucket for one in shares for bucket in one) == list(range(64))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_idle_relay_polls_every_5_ms_then_every_25_ms() -> None:
+    """A short idleness costs little latency, a long one little CPU; work ends it."""
+    now = 0.0
+    pause = Pause(lambda: now)
+
+    pauses = [pause.next_s()]
+    now = 2.0
+    pauses.append(pause.next_s())
+    pause.end()
+    pauses.append(pause.next_s())
+
+    assert pauses == [0.005, 0.025, 0.005]

@@ -1,0 +1,139 @@
+"""Batches on their way: what a delivery report does, without a broker."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from outbox_relay.flight import MAX_BATCHES, Flight, ProducerFailedError, refused_rows
+from shared.db.outbox import OutboxRow
+
+Report = Callable[[KafkaError | None, Any], None]
+
+
+class FakeMessage:
+    """What a report carries."""
+
+    def __init__(self, key: bytes, value: bytes) -> None:
+        self._key, self._value = key, value
+
+    def key(self) -> bytes:
+        return self._key
+
+    def value(self) -> bytes:
+        return self._value
+
+
+class FakeProducer:
+    """Keeps what is produced; `poll` reports it, each value's error as `errors` has it, in turn."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, bytes, Report]] = []
+        self.produced: list[bytes] = []
+        self.errors: dict[bytes, list[int | None]] = {}
+        self.refuses_locally: set[bytes] = set()
+        self.purged = False
+
+    def produce(self, topic: str, value: bytes, key: bytes, *, on_delivery: Report, headers: Any) -> None:
+        if value in self.refuses_locally:
+            raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+        self.produced.append(value)
+        self.sent.append((key, value, on_delivery))
+
+    def poll(self, timeout: float) -> int:
+        reports, self.sent = self.sent, []
+        for key, value, report in reports:
+            code = self.errors[value].pop(0) if self.errors.get(value) else None
+            report(None if code is None else KafkaError(code), FakeMessage(key, value))
+        return len(reports)
+
+    def purge(self, **options: bool) -> None:
+        self.purged = True
+
+
+def rows(*numbers: int) -> list[OutboxRow]:
+    """Rows whose value is their number."""
+    return [OutboxRow(number, 0, "t", b"k", str(number).encode(), {"attempt": "1"}) for number in numbers]
+
+
+@pytest.fixture
+def producer() -> FakeProducer:
+    return FakeProducer()
+
+
+@pytest.fixture
+def flight(producer: FakeProducer) -> Flight:
+    return Flight(producer)  # type: ignore[arg-type]
+
+
+def test_batch_lands_with_its_last_report_in_order_of_take_off(flight: Flight) -> None:
+    """Batches land first in, first out, and name their rows for deletion."""
+    flight.produce(rows(1, 2))
+    flight.produce(rows(3))
+
+    landed = [flight.landed(wait_s=1), flight.landed(wait_s=1), flight.landed(wait_s=1)]
+
+    assert [batch and batch.acknowledged for batch in landed] == [[1, 2], [3], None]
+
+
+def test_there_is_room_for_a_few_batches_only(flight: Flight) -> None:
+    """What is in flight is bounded: a broker that does not answer holds that much and no more."""
+    for number in range(MAX_BATCHES):
+        assert flight.has_room
+        flight.produce(rows(number + 1))
+
+    assert not flight.has_room
+    assert flight.row_count == MAX_BATCHES
+
+
+def test_row_refused_alone_is_refused_for_good(producer: FakeProducer, flight: Flight) -> None:
+    """A row refused with others is tried once by itself; only then is it given up, and its neighbours are not."""
+    too_large = KafkaError.MSG_SIZE_TOO_LARGE
+    producer.errors = {b"1": [too_large, None], b"2": [too_large, too_large]}
+    flight.produce(rows(1, 2, 3))
+
+    batch = flight.landed(wait_s=1)
+
+    assert batch is not None
+    assert batch.acknowledged == [1, 3]
+    assert [(row.seq, row.error) for row in refused_rows(batch)] == [(2, "MSG_SIZE_TOO_LARGE")]
+    assert producer.produced == [b"1", b"2", b"3", b"1", b"2"]
+
+
+def test_row_the_client_itself_refuses_is_refused_too(producer: FakeProducer, flight: Flight) -> None:
+    """librdkafka refuses a record over its limit when it is produced, without a report."""
+    producer.refuses_locally = {b"2"}
+    flight.produce(rows(1, 2))
+
+    batch = flight.landed(wait_s=1)
+
+    assert batch is not None
+    assert batch.acknowledged == [1]
+
+
+@pytest.mark.parametrize(
+    ("code", "topics_missing"),
+    [(KafkaError.UNKNOWN_TOPIC_OR_PART, True), (KafkaError.TOPIC_AUTHORIZATION_FAILED, False)],
+)
+def test_any_other_error_ends_the_flight_and_deletes_nothing(
+    producer: FakeProducer, flight: Flight, code: int, topics_missing: bool
+) -> None:
+    """A fault that is not the row's own: no batch lands, so nothing is deleted; the relay starts over."""
+    producer.errors = {b"2": [code]}
+    flight.produce(rows(1, 2))
+
+    with pytest.raises(ProducerFailedError) as caught:
+        flight.landed(wait_s=1)
+
+    assert caught.value.topics_missing is topics_missing
+
+
+def test_abandoned_flight_is_purged(producer: FakeProducer, flight: Flight) -> None:
+    """After a lost connection nothing more is sent from here: the rows are read again."""
+    flight.produce(rows(1))
+
+    flight.abandon()
+
+    assert producer.purged
+    assert len(flight) == 0
