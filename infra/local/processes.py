@@ -103,11 +103,13 @@ class Supervisor:
         process.kill()
         raise LocalStackError(f"{process.name} was not started: everything is being ended.")
 
-    def ended(self, pid: int) -> None:
-        """Have the watchdog forget a process that has been reaped."""
+    def ended(self, pid: int) -> bool:
+        """Have the watchdog forget a process that has been reaped; return whether that is news."""
         with self._lock:
-            if self._running.pop(pid, None) is not None:
+            known = self._running.pop(pid, None) is not None
+            if known:
                 self._tell_watchdog(f"- {pid}\n")
+        return known
 
     def _tell_watchdog(self, line: str) -> None:
         pipe = self._watchdog.stdin
@@ -161,8 +163,8 @@ class ManagedProcess:
         if self._child is None:
             return None
         code = self._child.poll()
-        if code is not None:
-            self._supervisor.ended(self._child.pid)
+        if code is not None and self._supervisor.ended(self._child.pid):
+            watchdog.signal_group(self._child.pid, signal.SIGKILL)  # workers that outlived their master
         return code
 
     def start(self) -> Self:
