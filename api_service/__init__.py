@@ -1,0 +1,1 @@
+"""HTTP in, a notification and its outbox row in one transaction out."""

@@ -1,0 +1,136 @@
+"""Accepting: a request that has been checked becomes a row and an outbox row, on the caller's connection.
+
+Any program that shares the database can do what the HTTP API does, inside a transaction of its own:
+
+    with conn.transaction():
+        orders.insert(conn, order)
+        accept(conn, schemas.load({"channel": "email", ...}), topics=Topics())
+
+Either both are there afterwards or neither is. Nothing here commits, and nothing talks to Kafka.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from psycopg import Connection
+
+from shared.db import idempotency_keys, notifications
+from shared.db.notifications import NewNotification, StoredAnswer
+from shared.model import Channel, OnUnknown, Priority, bucket_of, uuid7, uuid7_unix_ms
+from shared.records import Record, Topics, encode_record, record_headers, record_key
+
+DEFAULT_TENANT: Final = "default"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationRequest:
+    """What a client asks for, checked by schemas.load; built by hand it is taken at its word."""
+
+    channel: Channel
+    recipient: str
+    message: str
+    subject: str | None = None
+    payload: dict[str, Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    ordering_key: str | None = None
+    priority: Priority = Priority.NORMAL
+    on_unknown: OnUnknown = OnUnknown.RETRY
+    scheduled_for: datetime | None = None
+    expires_at: datetime | None = None
+    expires_in_s: float | None = None  # from now() of PostgreSQL; where expires_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose request this is, and the trace it belongs to."""
+
+    tenant_id: str = DEFAULT_TENANT
+    traceparent: str | None = None
+    correlation_id: str | None = None
+
+
+def accept(
+    conn: Connection[Any], request: NotificationRequest, *, topics: Topics, origin: Origin | None = None
+) -> NewNotification:
+    """Write one notification with its outbox row in the caller's transaction and return it, with its id.
+
+    On an autocommit connection that is one transaction, one round trip. Raises psycopg.Error; then nothing is written.
+    """
+    new = prepare(request, topics=topics, origin=origin or Origin())
+    write(conn, [new])
+    return new
+
+
+def prepare(request: NotificationRequest, *, topics: Topics, origin: Origin) -> NewNotification:
+    """Give a request its id, record and routing. Pure but for the clock inside the id.
+
+    Writing the result twice writes it once: the second time fails on its id.
+    """
+    notification_id = uuid7()
+    created_at = _EPOCH + timedelta(milliseconds=uuid7_unix_ms(notification_id))
+    key = record_key(origin.tenant_id, str(notification_id), request.ordering_key)
+    record = Record(
+        id=str(notification_id),
+        tenant_id=origin.tenant_id,
+        channel=request.channel,
+        recipient=request.recipient,
+        message=request.message,
+        created_at=rfc3339(created_at),
+        subject=request.subject,
+        payload=request.payload,
+        headers=request.headers,
+        metadata=request.metadata,
+        ordering_key=request.ordering_key,
+        priority=request.priority,
+        on_unknown=request.on_unknown,
+    )
+    return NewNotification(
+        id=notification_id,
+        tenant_id=origin.tenant_id,
+        channel=request.channel,
+        recipient=request.recipient,
+        priority=request.priority,
+        on_unknown=request.on_unknown,
+        created_at=created_at,
+        bucket=bucket_of(key),
+        topic=topics.of(request.channel, request.priority, ordered=request.ordering_key is not None),
+        key=key,
+        record=encode_record(record),
+        headers=record_headers(attempt=1, traceparent=origin.traceparent, correlation_id=origin.correlation_id),
+        ordering_key=request.ordering_key,
+        scheduled_for=request.scheduled_for,
+        expires_at=request.expires_at,
+        expires_in_s=request.expires_in_s,
+        traceparent=origin.traceparent,
+        correlation_id=origin.correlation_id,
+    )
+
+
+def write(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
+    """Write prepared notifications, all or none, in one statement."""
+    if len(news) == 1 and news[0].scheduled_for is None:
+        notifications.insert(conn, news[0])
+    else:
+        notifications.insert_many(conn, news)
+
+
+def write_keyed(conn: Connection[Any], news: Sequence[NewNotification], answer: StoredAnswer) -> StoredAnswer:
+    """Write prepared notifications under an idempotency key; return the answer that now belongs to the key.
+
+    That is `answer` itself, or the one of whoever came first, and then nothing was written: compare `request_sha256`.
+    Raises psycopg.errors.LockNotAvailable when whoever came first has not ended within the session's lock_timeout.
+    """
+    while not notifications.insert_many(conn, news, answer):
+        if earlier := idempotency_keys.find(conn, answer.key, tenant_id=answer.tenant_id):
+            return earlier
+        # It was pruned between the two statements, so the key is free again.
+    return answer
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return a UTC instant with milliseconds, as in 2030-01-31T09:00:00.000Z."""
+    return instant.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

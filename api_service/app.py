@@ -1,0 +1,112 @@
+"""The application: routes, errors, and what surrounds each request. Everything it needs is handed in."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+import flask
+from flask import Flask, Response
+from flask_smorest import Api  # type: ignore[import-untyped]
+from psycopg_pool import ConnectionPool
+from werkzeug.exceptions import HTTPException
+
+from api_service import metrics, problems, tracing
+from api_service.database import Database, DatabaseUnavailableError
+from api_service.inbox import Inbox
+from api_service.problems import Problem
+from api_service.routes import health, notifications
+from api_service.services import EXTENSION, Services, ids
+from api_service.settings import ApiSettings
+from shared.records import Topics
+
+log = logging.getLogger(__name__)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUIET: Final = ("/health", "/metrics")
+_SECURITY_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+
+class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types
+    """Answers errors as problems, also those that Flask and werkzeug raise by themselves."""
+
+    def handle_http_exception(self, error: HTTPException) -> Response:
+        return problems.respond(problems.from_http_exception(error), ids().request_id)
+
+
+def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -> Flask:
+    """Return the application on an open pool; `runtime_dir` is shared by all processes of one server."""
+    app = Flask("api_service", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # a provider of Flask's own has it
+    app.config.update(
+        API_TITLE="Notification pipeline",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+    )
+    app.extensions[EXTENSION] = Services(
+        settings=settings,
+        database=Database(pool),
+        topics=Topics(settings.topic_prefix),
+        inbox=Inbox(runtime_dir / "inbox.sqlite3"),
+        runtime_dir=runtime_dir,
+    )
+    app.before_request(_begin)
+    app.after_request(_finish)
+    api = _Api(app)
+    for module in (notifications, health):
+        api.register_blueprint(module.routes.blueprint)
+    app.register_error_handler(Problem, _answer_problem)
+    app.register_error_handler(DatabaseUnavailableError, _answer_unavailable)
+    app.register_error_handler(Exception, _answer_bug)
+    return app
+
+
+def _begin() -> None:
+    flask.g.began = time.perf_counter()
+    flask.g.ids = tracing.request_ids(flask.request.headers)
+
+
+def _answer_problem(problem: Problem) -> Response:
+    flask.g.problem = problem.code
+    return problems.respond(problem, ids().request_id)
+
+
+def _answer_unavailable(error: DatabaseUnavailableError) -> Response:
+    flask.g.problem = error.reason
+    problem = problems.unavailable("repeat this with the same Idempotency-Key; whether anything was done is unknown")
+    return problems.respond(problem, ids().request_id)
+
+
+def _answer_bug(_error: Exception) -> Response:
+    log.exception("request_failed", extra={"request_id": ids().request_id})
+    return problems.respond(problems.internal_error(), ids().request_id)
+
+
+def _finish(response: Response) -> Response:
+    """Name the request in the answer, count it, and write its one log line."""
+    request, known = flask.request, ids()
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-ID"] = known.request_id
+    response.headers["X-Correlation-ID"] = known.correlation_id
+    route = request.url_rule.rule if request.url_rule else "unmatched"
+    method = request.method if request.method in _METHODS else "other"
+    took_s = time.perf_counter() - flask.g.began
+    metrics.REQUESTS.labels(method, route, str(response.status_code)).inc()
+    metrics.REQUEST_SECONDS.labels(method, route).observe(took_s)
+    if not route.startswith(_QUIET):
+        log.info(
+            "request",
+            extra={
+                "method": method,
+                "route": route,
+                "status": response.status_code,
+                "duration_ms": round(took_s * 1000, 2),
+                "request_id": known.request_id,
+                "correlation_id": known.correlation_id,
+                "notification_id": flask.g.get("notification_id"),
+                "problem": flask.g.get("problem"),
+            },
+        )
+    return response

@@ -1,0 +1,108 @@
+"""Work on PostgreSQL within a bounded time: an answer, or 503 in about two seconds."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final, LiteralString, TypeVar
+
+import psycopg
+from psycopg import Connection, errors
+from psycopg_pool import ConnectionPool
+
+from api_service import metrics
+from shared.db import OUTAGE, open_pool
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+POOL_TIMEOUT_S: Final = 2.0
+SESSION_SETTINGS: Final[tuple[LiteralString, ...]] = (
+    "SET statement_timeout = '5s'",
+    "SET lock_timeout = '2s'",
+    "SET idle_in_transaction_session_timeout = '10s'",
+)
+_NOT_NOW: Final = (*OUTAGE, errors.ReadOnlySqlTransaction, errors.UndefinedTable, errors.TransactionRollback)
+"""Faults of the moment: away, failing over to a standby, not installed yet, deadlocked. All else is a bug of ours."""
+
+
+class DatabaseUnavailableError(Exception):
+    """PostgreSQL did not do the work. `reason` is a constant. What was begun may have been done or not."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _BrokenConnectionError(Exception):
+    """The connection broke under the work."""
+
+
+def open_api_pool(conninfo: str, *, threads: int) -> ConnectionPool:
+    """Open one worker's pool, a connection per thread. After the fork."""
+    return open_pool(
+        conninfo,
+        application_name="api_service",
+        size=threads,
+        timeout_s=POOL_TIMEOUT_S,
+        settings=SESSION_SETTINGS,
+    )
+
+
+class Database:
+    """Runs functions that take a connection, each statement a transaction of its own."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def run(self, work: Callable[[Connection[Any]], T], *, repeatable: bool = True) -> T:
+        """Return what `work` returns, on a connection of the pool.
+
+        When the connection turns out broken, all idle ones are replaced, since a restart of PostgreSQL breaks each of
+        them, and `repeatable` work is done again on a new one: a restart is then unseen by clients whose request
+        meets a server that is back. Raises DatabaseUnavailableError, or any psycopg.Error that is a bug.
+        """
+        try:
+            return self._run_once(work)
+        except _BrokenConnectionError as error:
+            log.warning("connection_broke")
+            self._pool.drain()
+            if not repeatable:
+                raise _unavailable("connection_broke") from error
+        try:
+            return self._run_once(work)
+        except _BrokenConnectionError as error:
+            raise _unavailable("connection_broke") from error
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._pool.close()
+
+    def _run_once(self, work: Callable[[Connection[Any]], T]) -> T:
+        try:
+            conn = self._pool.getconn()
+        except OUTAGE as error:
+            raise _unavailable("no_connection") from error
+        metrics.CONNECTIONS_IN_USE.inc()
+        try:
+            return work(conn)
+        except psycopg.Error as error:
+            if conn.broken:
+                raise _BrokenConnectionError from error
+            if isinstance(error, _NOT_NOW):
+                raise _unavailable(_reason_of(error)) from error
+            raise
+        finally:
+            metrics.CONNECTIONS_IN_USE.dec()
+            self._pool.putconn(conn)
+
+
+def _reason_of(error: psycopg.Error) -> str:
+    if isinstance(error, errors.LockNotAvailable):
+        return "lock_timeout"
+    if isinstance(error, errors.QueryCanceled):
+        return "statement_timeout"
+    return "not_ready" if isinstance(error, errors.UndefinedTable | errors.ReadOnlySqlTransaction) else "refused"
+
+
+def _unavailable(reason: str) -> DatabaseUnavailableError:
+    metrics.DATABASE_ERRORS.labels(reason).inc()
+    return DatabaseUnavailableError(reason)

@@ -1,0 +1,32 @@
+"""What the API counts. Labels come from small closed sets: route templates, never paths."""
+
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+METRICS_DIR: Final = "metrics"
+"""The directory, inside the runtime directory, in which the processes of one server share their counts."""
+
+REQUESTS = Counter("http_requests_total", "HTTP requests answered.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "http_request_duration_seconds",
+    "From the parsed request line to the finished answer.",
+    ["method", "route"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+ACCEPTED = Counter("notifications_accepted_total", "Notifications accepted.", ["channel", "priority"])
+REPLAYS = Counter("idempotent_replays_total", "Requests answered with the stored answer of their Idempotency-Key.")
+CONNECTIONS_IN_USE = Gauge(
+    "db_connections_in_use", "PostgreSQL connections at work for a request.", multiprocess_mode="livesum"
+)
+DATABASE_ERRORS = Counter("db_errors_total", "Requests that PostgreSQL failed.", ["reason"])
+
+
+def exposition(runtime_dir: Path) -> bytes:
+    """Return what Prometheus scrapes: the sum over all processes where they share a directory."""
+    if not (runtime_dir / METRICS_DIR).is_dir():
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, str(runtime_dir / METRICS_DIR))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,61 @@
+"""Cursors: opaque to clients, small, and refused when they are not ours."""
+
+import base64
+import binascii
+import struct
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from api_service.faults import FaultyValueError
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 250
+_NOTIFICATION: Final = struct.Struct(">1s16s")
+_DEAD_LETTER: Final = struct.Struct(">1sq16s")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def notification_cursor(before: UUID) -> str:
+    """Return the cursor of the page that begins before an id."""
+    return _encode(_NOTIFICATION.pack(b"n", before.bytes))
+
+
+def read_notification_cursor(cursor: str) -> UUID:
+    """Return the id in a cursor. Raises FaultyValueError."""
+    _, before = _decode(cursor, _NOTIFICATION, b"n")
+    return UUID(bytes=before)
+
+
+def dead_letter_cursor(before: tuple[datetime, UUID]) -> str:
+    """Return the cursor of the page that begins before a dead letter."""
+    return _encode(_DEAD_LETTER.pack(b"d", (before[0] - _EPOCH) // _MICROSECOND, before[1].bytes))
+
+
+def read_dead_letter_cursor(cursor: str) -> tuple[datetime, UUID]:
+    """Return the first_failed_at and id in a cursor. Raises FaultyValueError."""
+    _, micros, before = _decode(cursor, _DEAD_LETTER, b"d")
+    try:
+        return _EPOCH + timedelta(microseconds=micros), UUID(bytes=before)
+    except OverflowError as error:
+        raise _invalid() from error
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _decode(cursor: str, layout: struct.Struct, kind: bytes) -> tuple[Any, ...]:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        fields = layout.unpack(raw)
+    except (binascii.Error, struct.error, ValueError) as error:
+        raise _invalid() from error
+    if fields[0] != kind:
+        raise _invalid()
+    return fields
+
+
+def _invalid() -> FaultyValueError:
+    return FaultyValueError("invalid_cursor", "use next_cursor of the page before, unchanged")

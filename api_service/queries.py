@@ -1,0 +1,107 @@
+"""Query parameters: read strictly, so that a filter with a typing error never lists everything instead."""
+
+from enum import StrEnum
+from typing import Any, Final
+
+import marshmallow as ma
+from marshmallow import RAISE, ValidationError
+from werkzeug.datastructures import MultiDict
+
+from api_service import fields
+from api_service.addresses import MAX_URL_CHARS
+from api_service.faults import Fault, FaultyValueError, field_faults
+from api_service.paging import DEFAULT_LIMIT, MAX_LIMIT
+from api_service.problems import ParameterFault, invalid
+from shared.model import Channel, FailureClass, Status
+
+
+class LetterStatus(StrEnum):
+    """Where a dead letter stands."""
+
+    FAILED = "failed"
+    RETRYING = "retrying"
+    RESOLVED = "resolved"
+
+
+class Flag(StrEnum):
+    """A yes or no in a query."""
+
+    TRUE = "true"
+    FALSE = "false"
+
+
+def _bounded(text: str) -> str:
+    if not 1 <= len(text) <= MAX_URL_CHARS or "\x00" in text:
+        raise FaultyValueError("invalid", f"1 to {MAX_URL_CHARS} characters")
+    return text
+
+
+class _Query(ma.Schema):
+    class Meta:
+        unknown = RAISE
+
+    error_messages: dict[str, str] = {  # noqa: RUF012 - marshmallow declares it so
+        "unknown": Fault("unknown_parameter", "there is no such parameter"),
+    }
+
+
+class _PageQuery(_Query):
+    limit = fields.WholeNumber(low=1, high=MAX_LIMIT, load_default=DEFAULT_LIMIT)
+    cursor = fields.Text(_bounded, metadata={"description": "next_cursor of the page before."})
+
+
+class NotificationsQuery(_PageQuery):
+    """Which notifications to list."""
+
+    status = fields.Word(Status)
+    channel = fields.Word(Channel)
+    recipient = fields.Text(_bounded, metadata={"description": "Exactly as stored."})
+    since = fields.Instant(data_key="from", metadata={"description": "Accepted at or after this instant."})
+    until = fields.Instant(data_key="to", metadata={"description": "Accepted before this instant."})
+
+
+class DeadLettersQuery(_PageQuery):
+    """Which dead letters to list."""
+
+    status = fields.Word(LetterStatus)
+    failure_class = fields.Word(FailureClass)
+    channel = fields.Word(Channel)
+    fingerprint = fields.Text(_bounded, metadata={"description": "Dead letters with one cause share it."})
+
+
+class BatchQuery(_Query):
+    """How a batch is taken."""
+
+    atomic = fields.Word(Flag, load_default=Flag.TRUE, metadata={
+        "default": "true", "description": "false: accept what is valid, report the rest item by item."})  # fmt: skip
+
+
+NOTIFICATIONS: Final = NotificationsQuery()
+DEAD_LETTERS: Final = DeadLettersQuery()
+BATCH: Final = BatchQuery()
+NOTHING: Final = _Query()
+
+
+def load(schema: ma.Schema, args: "MultiDict[str, str]") -> dict[str, Any]:
+    """Return the parameters of a query. Raises Problem 400 naming each that is wrong, repeated or unknown."""
+    faults = [
+        ParameterFault("parameter", name[:100], Fault("repeated_parameter", "given more than once"))
+        for name, values in args.lists()
+        if len(values) > 1
+    ]
+    found: dict[str, Any] = {}
+    try:
+        found = schema.load(args.to_dict())
+    except ValidationError as error:
+        faults += [
+            ParameterFault("parameter", found.pointer.removeprefix("/"), found.fault)
+            for found in field_faults(error.messages)
+        ]
+    if faults:
+        raise invalid(faults)
+    return found
+
+
+def fault_in(name: str, error: FaultyValueError) -> Exception:
+    """Return the problem of one faulty parameter."""
+    return invalid([ParameterFault("parameter", name, error.fault)])

@@ -1,0 +1,97 @@
+"""What notifications and dead letters look like to a client."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from shared.db.attempts import Attempt
+from shared.db.dlq_messages import DeadLetter
+from shared.db.notification_lists import Notification
+from shared.db.notifications import NewNotification
+
+NOTIFICATIONS_PATH: Final = "/api/v1/notifications"
+DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"
+_TELLING: Final = ("auth", "token", "secret", "key", "password", "signature", "cookie", "session")
+_HIDDEN: Final = "(hidden)"
+_CONTENT: Final = ("subject", "message", "payload", "headers", "metadata")
+
+
+def notification_path(notification_id: UUID) -> str:
+    """Return where a notification is found."""
+    return f"{NOTIFICATIONS_PATH}/{notification_id}"
+
+
+def dead_letter_path(dead_letter_id: UUID) -> str:
+    """Return where a dead letter is found."""
+    return f"{DEAD_LETTERS_PATH}/{dead_letter_id}"
+
+
+def accepted(new: NewNotification) -> dict[str, Any]:
+    """Return what a client is told when its notification has been accepted."""
+    return {"id": new.id, "status": new.status, "channel": new.channel, "created_at": new.created_at}
+
+
+def summary(notification: Notification) -> dict[str, Any]:
+    """Return a notification as a list shows it: without its content."""
+    return {
+        "id": notification.id,
+        "status": notification.status,
+        "channel": notification.channel,
+        "recipient": notification.recipient,
+        "priority": notification.priority,
+        "attempt": notification.attempt,
+        "ordering_key": notification.ordering_key,
+        "on_unknown": notification.on_unknown,
+        "scheduled_for": notification.scheduled_for,
+        "expires_at": notification.expires_at,
+        "created_at": notification.created_at,
+        "updated_at": notification.updated_at,
+        "correlation_id": notification.correlation_id,
+        "href": notification_path(notification.id),
+    }
+
+
+def detail(notification: Notification, attempts: Sequence[Attempt], dead_letter_id: UUID | None) -> dict[str, Any]:
+    """Return a notification with its content and its timeline."""
+    record = orjson.loads(notification.record)
+    content = {name: record[name] for name in _CONTENT if name in record}
+    if "headers" in content:
+        content["headers"] = {name: _shown(name, value) for name, value in content["headers"].items()}
+    link = {"id": dead_letter_id, "href": dead_letter_path(dead_letter_id)} if dead_letter_id else None
+    return summary(notification) | content | {"attempts": [asdict(one) for one in attempts], "dead_letter": link}
+
+
+def _shown(name: str, value: str) -> str:
+    return _HIDDEN if any(word in name.lower() for word in _TELLING) else value
+
+
+def letter_summary(letter: DeadLetter) -> dict[str, Any]:
+    """Return a dead letter as a list shows it: without its payload."""
+    body = asdict(letter)
+    del body["original_payload"]
+    body["message_key"] = None if letter.message_key is None else letter.message_key.decode("utf-8", "replace")
+    body["href"] = dead_letter_path(letter.id)
+    body["notification_href"] = notification_path(letter.notification_id) if letter.notification_id else None
+    return body
+
+
+def letter_detail(letter: DeadLetter, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """Return a dead letter with the record's bytes as Kafka carried them, and the attempts that led to it."""
+    return letter_summary(letter) | {
+        "original_payload": _payload(letter.original_payload),
+        "attempts": [asdict(one) for one in attempts],
+    }
+
+
+def _payload(value: bytes | None) -> dict[str, str] | None:
+    """Return bytes as text where they are UTF-8, else in base64: nothing is lost either way."""
+    if value is None:
+        return None
+    try:
+        return {"encoding": "text", "data": value.decode()}
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "data": base64.b64encode(value).decode()}

@@ -1,0 +1,44 @@
+"""Whether this process lives, whether it can work, and what it has counted."""
+
+from typing import Final
+
+from flask import Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from api_service import documents, metrics
+from api_service.database import DatabaseUnavailableError
+from api_service.responses import json_response
+from api_service.routing import Routes
+from api_service.services import services
+from shared.db import readiness_fault
+from shared.telemetry import health_body, run_checks
+
+SERVICE: Final = "api_service"
+routes: Final = Routes("health", "For probes and for Prometheus.")
+
+
+@routes.add("GET", "/health/live", "/health/liveness", doc=documents.LIVE)
+def live() -> Response:
+    """Say that the process answers; touches nothing else."""
+    status, body = health_body(SERVICE, {})
+    return json_response(body, status)
+
+
+@routes.add("GET", "/health", "/health/ready", "/health/readiness", doc=documents.READY)
+def ready() -> Response:
+    """Say whether requests can be served: PostgreSQL answers, has the schema, and takes writes."""
+    status, body = health_body(SERVICE, run_checks({"postgres": _postgres_fault}))
+    return json_response(body, status)
+
+
+def _postgres_fault() -> str | None:
+    try:
+        return services().database.run(readiness_fault)
+    except DatabaseUnavailableError as error:
+        return error.reason
+
+
+@routes.add("GET", "/metrics", doc=documents.METRICS)
+def scrape() -> Response:
+    """Return the counters of all processes of this server, for Prometheus."""
+    return Response(metrics.exposition(services().runtime_dir), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,168 @@
+"""One notification at a time: send, show, list, cancel."""
+
+from typing import Any, Final
+from uuid import UUID
+
+import flask
+from flask import Response
+from psycopg import Connection, errors
+
+from api_service import accept, bodies, documents, metrics, paging, queries, schemas
+from api_service.accept import DEFAULT_TENANT
+from api_service.faults import FaultyValueError
+from api_service.idempotency import Answer, KeyedRequest, accept_once, find_answer, keyed_request
+from api_service.problems import Problem, invalid
+from api_service.representations import NOTIFICATIONS_PATH, accepted, detail, notification_path, summary
+from api_service.responses import dumps, json_response
+from api_service.routing import Routes
+from api_service.services import origin, services
+from shared.db import attempts, dlq_messages, notification_lists, notifications
+from shared.db.notification_lists import Filter, Notification
+from shared.db.notifications import NewNotification
+
+routes: Final = Routes("notifications", "Send notifications and follow them.")
+OPERATION: Final = f"POST {NOTIFICATIONS_PATH}"
+
+
+@routes.add("POST", NOTIFICATIONS_PATH, "/api/notifications", doc=documents.SEND)
+def send() -> Response:
+    """Accept one notification.
+
+    202 means that it is stored and will be delivered; it is written together with its outbox row in one transaction.
+    """
+    body = bodies.read_json()
+    keyed = keyed_request(flask.request.headers, OPERATION, body, tenant_id=DEFAULT_TENANT)
+    try:
+        wanted = schemas.load(body, default_webhook_url=services().settings.default_webhook_url)
+    except schemas.InvalidRequestError as error:
+        return replay_or_refuse(keyed, invalid(error.faults))
+    new = accept.prepare(wanted, topics=services().topics, origin=origin())
+    answer = Answer(202, dumps(accepted(new)), notification_path(new.id))
+    return answered(keyed, [new], answer)
+
+
+def replay_or_refuse(keyed: KeyedRequest | None, problem: Problem) -> Response:
+    """Answer a repeat of what was valid when it was accepted, such as a scheduled_for that has passed since."""
+    if keyed is None:
+        raise problem
+    answer = services().database.run(lambda conn: find_answer(conn, keyed))
+    if answer is None:
+        raise problem
+    return _respond(answer)
+
+
+def answered(keyed: KeyedRequest | None, news: list[NewNotification], answer: Answer) -> Response:
+    """Write what has been prepared, under its key if it has one, and answer."""
+    database = services().database
+    if keyed is not None:
+        answer = database.run(lambda conn: accept_once(conn, keyed, news, answer))
+    else:
+        database.run(lambda conn: _write_once(conn, news))
+    if not answer.replayed:
+        for new in news:
+            metrics.ACCEPTED.labels(new.channel.value, new.priority.value).inc()
+        if len(news) == 1:
+            flask.g.notification_id = str(news[0].id)
+    return _respond(answer)
+
+
+def _write_once(conn: Connection[Any], news: list[NewNotification]) -> None:
+    try:
+        accept.write(conn, news)
+    except errors.UniqueViolation:
+        # Only these very ids can be in the way: the connection broke after a first attempt had been committed.
+        return
+
+
+def _respond(answer: Answer) -> Response:
+    headers = {"Location": answer.path} if answer.path else {}
+    if answer.replayed:
+        metrics.REPLAYS.inc()
+        headers["Idempotent-Replayed"] = "true"
+    return json_response(answer.body, answer.status, headers)
+
+
+@routes.add("GET", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>", doc=documents.SHOW)
+def show(notification_id: UUID) -> Response:
+    """Show a notification with its attempts."""
+    return json_response(services().database.run(lambda conn: _detail(conn, notification_id)))
+
+
+def _detail(conn: Connection[Any], notification_id: UUID) -> dict[str, Any]:
+    flask.g.notification_id = str(notification_id)
+    found = _find(conn, notification_id)
+    dead_letter_id = dlq_messages.find_id(conn, notification_id)
+    return detail(found, attempts.history(conn, notification_id), dead_letter_id)
+
+
+def _find(conn: Connection[Any], notification_id: UUID) -> Notification:
+    found = notification_lists.find(conn, notification_id, tenant_id=DEFAULT_TENANT)
+    if found is None:
+        raise Problem("not_found", "there is no notification with this id")
+    return found
+
+
+@routes.add("GET", NOTIFICATIONS_PATH, doc=documents.LIST)
+def list_notifications() -> Response:
+    """List notifications, newest first.
+
+    A page may be short, or empty, with more to come: go on until has_more is false.
+    """
+    query = queries.load(queries.NOTIFICATIONS, flask.request.args)
+    where, limit = _filter(query), query["limit"]
+    page = services().database.run(lambda conn: notification_lists.list_page(conn, where, limit=limit + 1))
+    shown, before = page.notifications[:limit], page.next_before
+    if len(page.notifications) > limit:
+        before = shown[-1].id
+    return json_response(
+        {
+            "data": [summary(one) for one in shown],
+            "next_cursor": paging.notification_cursor(before) if before else None,
+            "has_more": before is not None,
+        }
+    )
+
+
+def _filter(query: dict[str, Any]) -> Filter:
+    high = _first_id_at(query.get("until"))
+    if cursor := query.get("cursor"):
+        try:
+            before = paging.read_notification_cursor(cursor)
+        except FaultyValueError as error:
+            raise queries.fault_in("cursor", error) from error
+        high = min(before, high) if high else before
+    return Filter(
+        tenant_id=DEFAULT_TENANT,
+        status=query.get("status"),
+        channel=query.get("channel"),
+        recipient=query.get("recipient"),
+        low=_first_id_at(query.get("since")),
+        high=high,
+    )
+
+
+def _first_id_at(instant: Any) -> UUID | None:
+    """Return the lowest UUIDv7 of a millisecond; one before 1970 is the lowest of all."""
+    return None if instant is None else UUID(int=max(0, int(instant.timestamp() * 1000)) << 80)
+
+
+@routes.add("POST", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>/cancel", doc=documents.CANCEL)
+@routes.add("DELETE", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>", doc=documents.CANCEL)
+def cancel(notification_id: UUID) -> Response:
+    """Cancel what has not been claimed for delivery.
+
+    After 200 no attempt begins. A repeat answers 200 again.
+    """
+    return json_response(services().database.run(lambda conn: _cancel(conn, notification_id)))
+
+
+def _cancel(conn: Connection[Any], notification_id: UUID) -> dict[str, Any]:
+    cancelled = notifications.cancel(conn, notification_id, tenant_id=DEFAULT_TENANT)
+    body = _detail(conn, notification_id)
+    if not cancelled:
+        raise Problem(
+            "wrong_state",
+            f"a notification that is {body['status']} cannot be cancelled",
+            extra={"state": body["status"]},
+        )
+    return body

@@ -1,0 +1,41 @@
+"""What the API reads from its environment."""
+
+import os
+from dataclasses import dataclass, field
+
+from api_service.addresses import checked_url
+from api_service.faults import FaultyValueError
+from shared.settings import Environment, Fault, ServiceSettings, read_service, read_topic_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """How this API runs."""
+
+    service: ServiceSettings
+    topic_prefix: str  # TOPIC_PREFIX: records are routed to topics under this prefix
+    workers: int  # API_WORKERS: processes; one per core unless set
+    threads: int  # API_THREADS: requests one process serves at once, each with a connection of its own
+    default_webhook_url: str | None = field(repr=False)  # NOTIFICATION_WEBHOOK_URL: for webhooks without recipient
+
+
+def read_settings(env: Environment) -> ApiSettings:
+    """Read the settings; PORT is accepted where API_PORT is not set."""
+    return ApiSettings(
+        service=read_service(env, port_variable="API_PORT", port=env.integer("PORT", 8080, low=1, high=65535)),
+        topic_prefix=read_topic_prefix(env),
+        workers=env.integer("API_WORKERS", len(os.sched_getaffinity(0)), low=1, high=64),
+        threads=env.integer("API_THREADS", 4, low=1, high=64),
+        default_webhook_url=_read_default_url(env),
+    )
+
+
+def _read_default_url(env: Environment) -> str | None:
+    url = env.optional_text("NOTIFICATION_WEBHOOK_URL")
+    if url is None:
+        return None
+    try:
+        return checked_url(url)
+    except FaultyValueError as error:
+        env.faults.append(Fault("NOTIFICATION_WEBHOOK_URL", "(hidden)", f"an absolute URL: {error.fault}"))
+        return None

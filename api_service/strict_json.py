@@ -1,0 +1,109 @@
+"""JSON as strict as what has to store it: what is accepted here survives PostgreSQL, Kafka and a re-encoding.
+
+orjson refuses bad UTF-8, byte order marks, NaN, lone surrogates and endless nesting. Left to us: NUL characters
+(PostgreSQL text cannot hold them), integers beyond 64 bits (they would silently become floats), repeated names
+(readers disagree on which one counts), and nesting deeper than what can be written again.
+"""
+
+import json
+import re
+from typing import Any, Final
+
+import orjson
+
+MAX_DEPTH: Final = 64
+_LONG_INTEGER: Final = re.compile(rb"\d{19}")
+
+
+class JsonError(ValueError):
+    """The bytes are not acceptable JSON. `code` is a constant, the message says where, without quoting the bytes."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def loads(body: bytes) -> Any:
+    """Return the value in a JSON document. Raises JsonError."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if "depth" in error.msg or "ecursion" in error.msg:
+            raise _too_deep() from error
+        raise JsonError("malformed_json", f"not JSON at line {error.lineno}, column {error.colno}") from error
+    try:
+        rewritten = orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise _too_deep() from error
+    if _may_be_odd(body, rewritten):
+        _inspect(body)
+    return value
+
+
+def _may_be_odd(body: bytes, rewritten: bytes) -> bool:
+    """Say whether the slow inspection is needed. False is certain.
+
+    A body that is rewritten as it was has neither repeated names nor integers that changed. In any other, each name is
+    followed by a quote and a colon, and so is nothing else but an escaped quote within a string: where no blank stands
+    before a colon and no quote or colon is written as a code point, fewer such pairs in the rewritten text mean that a
+    name was repeated.
+    """
+    if body == rewritten:
+        return b"\\u0000" in body
+    return (
+        b"\\u00" in body
+        or body.count(b'":') != rewritten.count(b'":')
+        or any(blank in body for blank in (b" :", b"\t:", b"\n:", b"\r:"))
+        or _LONG_INTEGER.search(body) is not None
+    )
+
+
+def _inspect(body: bytes) -> None:
+    try:
+        json.loads(body, object_pairs_hook=_object, parse_int=_integer)
+    except RecursionError as error:
+        raise _too_deep() from error
+    if b"\\u0000" in body and "\x00" in _strings_of(orjson.loads(body)):
+        raise JsonError("nul_character", "a string holds the character U+0000")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise JsonError("repeated_name", "an object names one of its members twice")
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= (number := int(digits)) < 2**64:
+        raise JsonError("integer_too_large", "an integer does not fit 64 bits; send it as a string")
+    return number
+
+
+def _strings_of(value: Any) -> str:
+    """Return all strings of a document in one, names included."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                found.append(text)
+            case list(items):
+                waiting.extend(items)
+            case dict(members):
+                found.extend(members)
+                waiting.extend(members.values())
+    return "".join(found)
+
+
+def depth_of(value: Any) -> int:
+    """Return how deep arrays and objects are nested: 0 for a plain value."""
+    level, depth = [value], 0
+    while level := [item for item in level if type(item) in (dict, list)]:
+        depth += 1
+        level = [item for holder in level for item in (holder.values() if type(holder) is dict else holder)]
+    return depth
+
+
+def _too_deep() -> JsonError:
+    return JsonError("nested_too_deep", "arrays or objects are nested too deeply")
