@@ -65,7 +65,7 @@ def conn(server: Postgres) -> Iterator[Conn]:
 
 def dump(server: Postgres) -> list[str]:
     """The whole database as pg_dump writes it, without the key it makes up for each dump."""
-    command = [server._bin / "pg_dump", "--inserts", server.dsn(DATABASE)]
+    command = [str(server._bin / "pg_dump"), "--inserts", server.dsn(DATABASE)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [line for line in lines if not line.startswith(("\\restrict", "\\unrestrict"))]
 
