@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.cimpl import Message
@@ -23,6 +24,8 @@ from shared.kafka import consumer_config
 from shared.records import Topics, decode_headers
 
 log = logging.getLogger(__name__)
+
+_POLL_WAIT_S: Final = 0.2
 
 
 class DlqConsumer:
@@ -49,6 +52,10 @@ class DlqConsumer:
                 log.warning("postgres_unreachable", extra={"cause": type(error).__name__})
                 self._session.drop()
                 self._stop.wait(self._settings.outage_wait_s)
+        self.close()
+
+    def close(self) -> None:
+        """Leave the group and end the session; harmless to repeat."""
         self._consumer.close()
         self._session.drop()
 
@@ -102,8 +109,7 @@ class DlqConsumer:
         return f"not polled for {silent_s:.0f} s" if silent_s > 30 else None
 
     def _poll(self) -> list[Message]:
-        wait_s = min(0.2, max(0.0, self._next_look - time.monotonic()))
-        messages = self._consumer.consume(self._settings.batch_rows, wait_s)
+        messages = self._consumer.consume(self._settings.batch_rows, min(_POLL_WAIT_S, self._settings.poll_s))
         self._polled_at = time.monotonic()
         for message in messages:
             if (error := message.error()) is not None:

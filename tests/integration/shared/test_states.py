@@ -14,7 +14,8 @@ from shared.db import attempts, dlq_messages, idempotency_keys, notifications, o
 from shared.db.dlq_messages import Tracked
 from shared.db.notifications import Ended, NewNotification, StoredAnswer, Ticket
 from shared.model import MOVES, FailureClass, Outcome, Status
-from tests.integration.shared.conftest import TOPICS, Conn
+from tests.integration.notifications import TOPICS
+from tests.integration.shared.conftest import Conn
 
 New = Callable[..., NewNotification]
 OWNER = UUID(int=1)

@@ -1,0 +1,175 @@
+"""The DLQ consumer against real PostgreSQL and real Kafka."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+
+from dlq_consumer.consumer import DlqConsumer
+from dlq_consumer.settings import Settings
+from shared import db
+from shared.db import notifications
+from shared.db.notifications import Ended, NewNotification, Ticket
+from shared.model import Outcome, uuid7
+from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSettings
+from tests.integration.notifications import new_notification
+from tests.servers import Database, FreshTopics
+
+
+@pytest.fixture
+def conn(database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """A connection as the services open it."""
+    connection = db.connect(database.dsn, application_name="test")
+    yield connection
+    connection.close()
+
+
+Made = Callable[..., DlqConsumer]
+
+
+@pytest.fixture(params=list(GroupProtocol))
+def consumer(request: pytest.FixtureRequest, database: Database, topics: FreshTopics) -> Iterator[Made]:
+    """Make consumers on this test's database and topics, for both group protocols."""
+    made: list[DlqConsumer] = []
+
+    def make(*, ladder_s: tuple[float, ...] = (0.01,)) -> DlqConsumer:
+        settings = Settings(
+            service=ServiceSettings(database.dsn, "127.0.0.1", 1, LogLevel.INFO),
+            kafka=KafkaSettings(topics.bootstrap_servers, topics.prefix, request.param),
+            retry_ladder_s=ladder_s,
+            poll_s=0.05,
+        )
+        made.append(DlqConsumer(settings, threading.Event(), rng=random.Random(1)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def produce(topics: FreshTopics, *records: tuple[bytes | None, bytes | None, dict[str, str]]) -> None:
+    """Put records on the DLQ topic."""
+    producer = Producer({"bootstrap.servers": topics.bootstrap_servers})
+    for key, value, headers in records:
+        producer.produce(topics.names.dlq, value, key, headers=list(headers.items()))
+    assert producer.flush(10) == 0
+
+
+def run_until(consumer: DlqConsumer, condition: Callable[[], bool]) -> None:
+    """Run single steps until a condition holds."""
+    for _ in range(200):
+        consumer.run_once()
+        if condition():
+            return
+    raise AssertionError("it did not come true in 200 steps")
+
+
+def failed(conn: psycopg.Connection[Any]) -> tuple[NewNotification, dict[str, str]]:
+    """A notification whose first attempt failed, and the headers of its dead letter."""
+    one = new_notification()
+    notifications.insert(conn, one)
+    notifications.claim(conn, [Ticket(one.id, 1)], owner=uuid7(), lease_s=30)
+    owner = conn.execute("SELECT owner FROM delivery_attempts WHERE notification_id = %s", (one.id,)).fetchall()[0][0]
+    notifications.write_back(
+        conn, [Ended(one.id, 1, Outcome.TRANSIENT, "http_503", detail="busy")], owner=owner, dlq_topic="dlq"
+    )
+    headers = conn.execute("SELECT headers FROM outbox WHERE topic = 'dlq'").fetchall()[0][0]
+    conn.execute("DELETE FROM outbox")
+    return one, headers
+
+
+def letters(conn: psycopg.Connection[Any], columns: str) -> list[tuple[Any, ...]]:
+    """The dead letters."""
+    return conn.execute(f"SELECT {columns} FROM dlq_messages ORDER BY first_failed_at, id").fetchall()
+
+
+def test_dead_letter_is_tracked_and_requeued_when_due(
+    conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made
+) -> None:
+    """From the topic to dlq_messages, and back into the outbox as attempt 2."""
+    one, headers = failed(conn)
+    produce(topics, (one.key, one.record, headers))
+
+    run_until(consumer(), lambda: letters(conn, "status") == [("retrying",)])
+
+    assert letters(conn, "notification_id, original_payload, reason, retry_count") == [
+        (one.id, one.record, "http_503", 1)
+    ]
+    assert conn.execute("SELECT value, headers ->> 'attempt' FROM outbox").fetchall() == [(one.record, "2")]
+
+
+def test_undecodable_bytes_are_kept_and_harm_no_neighbour(
+    conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made
+) -> None:
+    """I15: poison is tracked by its place, unchanged, and the dead letters around it as well."""
+    one, headers = failed(conn)
+    produce(topics, (None, b"\xff\x00", {}), (one.key, one.record, headers), (b"k", None, {"error-class": "poison"}))
+
+    run_until(consumer(ladder_s=(3600,)), lambda: len(letters(conn, "1")) == 3)
+
+    found = letters(conn, "failure_class, original_payload, rest_reason")
+    assert sorted(found, key=repr) == sorted(
+        [("poison", b"\xff\x00", "poison"), ("poison", None, "poison"), ("transient", one.record, None)], key=repr
+    )
+
+
+def test_reading_again_changes_nothing(conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made) -> None:
+    """I11: a crash between recording and committing repeats the reading; so does a lost offset."""
+    one, headers = failed(conn)
+    produce(topics, (one.key, one.record, headers), (one.key, one.record, headers))
+    first = consumer(ladder_s=(3600,))
+    first._commit = lambda messages: None  # type: ignore[method-assign]
+    run_until(first, lambda: len(letters(conn, "1")) == 1)
+    before = letters(conn, "*")
+    first.close()
+
+    second = consumer(ladder_s=(3600,))
+    read = 0
+    for _ in range(200):
+        read += second.run_once()
+        if read >= 2:
+            break
+
+    assert read >= 2
+    assert letters(conn, "*") == before
+
+
+def test_retries_end_with_the_ladder(conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made) -> None:
+    """I16: after the last rung the dead letter rests and says why."""
+    one, headers = failed(conn)
+    conn.execute("UPDATE notifications SET attempt = 3")
+    produce(topics, (one.key, one.record, headers))
+    reader = consumer(ladder_s=(3600,))
+    run_until(reader, lambda: len(letters(conn, "1")) == 1)
+    conn.execute("UPDATE dlq_messages SET retry_count = 1, status = 'retrying', retry_at = NULL")
+
+    produce(topics, (one.key, one.record, {**headers, "attempt": "3"}))
+    run_until(reader, lambda: letters(conn, "status") == [("failed",)])
+
+    assert letters(conn, "retry_at, rest_reason, retry_count, attempt") == [(None, "retries_used_up", 1, 3)]
+
+
+def test_outage_of_postgres_loses_no_dead_letter(
+    conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made
+) -> None:
+    """A batch read when PostgreSQL went away is recorded by a later step; its offsets wait for that."""
+    one, headers = failed(conn)
+    produce(topics, (one.key, one.record, headers))
+    reader = consumer(ladder_s=(3600,))
+    session = reader._session.connection()
+    session.execute("SET statement_timeout = 0")
+    conn.execute("SELECT pg_terminate_backend(%s)", (session.info.backend_pid,))
+
+    for _ in range(200):
+        try:
+            reader.run_once()
+        except db.OUTAGE:
+            reader._session.drop()
+        if letters(conn, "1"):
+            break
+
+    assert letters(conn, "notification_id") == [(one.id,)]
