@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -48,9 +49,10 @@ def status() -> None:
 
 
 @main.command(hidden=True)
-def supervise() -> None:
+@click.argument("local_dir", type=click.Path(path_type=Path))
+def supervise(local_dir: Path) -> None:
     """Run the stack in this process until SIGTERM; what `up` starts."""
-    refusing(lambda: Background().supervise(os.environ))
+    refusing(lambda: Background(local_dir).supervise(os.environ))
 
 
 @main.command()

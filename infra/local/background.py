@@ -74,7 +74,7 @@ class Background:
         self._state_path.unlink(missing_ok=True)
         with self.log_path.open("wb") as log:
             supervisor = subprocess.Popen(
-                [sys.executable, "-m", "infra.local", "supervise"],
+                [sys.executable, "-m", "infra.local", "supervise", str(self.local_dir)],
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

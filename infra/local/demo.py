@@ -4,6 +4,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from infra.local.background import LOCAL_DIR, ended_by_signals
@@ -24,6 +25,7 @@ _TOTAL = BATCHES * BATCH_SIZE
 # What an operator would set to see in seconds what takes minutes in production; everything else is at its default.
 _HURRY = {"RETRY_LADDER_S": "3,3,5,5,5,5"}
 _PLAIN_EVERY_S = 2.0
+_PLAIN_WIDTH = 130
 
 
 def run(local_dir: Path = LOCAL_DIR) -> int:
@@ -32,7 +34,7 @@ def run(local_dir: Path = LOCAL_DIR) -> int:
     Raises LocalStackError when the stack cannot be started. No process outlives it, however it ends.
     """
     began = time.monotonic()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     data_dir = local_dir / "demo"
     with alone(local_dir), ended_by_signals():
         shutil.rmtree(data_dir, ignore_errors=True)
@@ -63,7 +65,7 @@ def alone(local_dir: Path) -> Iterator[None]:
 def the_stack(data_dir: Path, console: Console) -> Iterator[Stack]:
     """Run a stack of the demo's own on free ports; topics made on somebody else's broker are removed again."""
     environ = demo_environ(os.environ)
-    stack = Stack(data_dir, Ports.choose({}), environ=environ, say=lambda line: console.print(line, highlight=False))
+    stack = Stack(data_dir, Ports.choose({}), environ=environ, say=lambda line: say(console, line))
     with ExitStack() as ending:
         if stack.kafka is None:
             ending.callback(delete_topics, stack.bootstrap_servers, stack.topics.all())
@@ -89,8 +91,13 @@ def tell(stack: Stack, console: Console) -> list[Promise]:
             for promise in played(chapter):
                 promises.append(promise)
                 mark = "[green]✓[/]" if promise.held else "[red]✗[/]"
-                console.print(f"  {mark} {promise.text}: {promise.seen}", highlight=False)
+                say(console, f"  {mark} {promise.text}: {promise.seen}")
     return promises
+
+
+def say(console: Console, line: str) -> None:
+    """Print one line as it is, however narrow the terminal."""
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def played(chapter: Chapter) -> list[Promise]:
@@ -107,20 +114,19 @@ class Display:
     def __init__(self, console: Console, progress: Progress | None) -> None:
         self._console = console
         self._progress = progress
-        self._bars = [progress.add_task(name, total=_TOTAL, visible=False) for name in _BARS] if progress else []
+        self._bars: list[TaskID] = []
         self._last_at = 0.0
 
     def show(self, accepted: int, delivered: int) -> None:
         """Show these numbers now."""
         if self._progress is not None:
+            if not self._bars:  # not before: their clocks run from here
+                self._bars = [self._progress.add_task(name, total=_TOTAL) for name in ("accepted ", "delivered")]
             for bar, number in zip(self._bars, (accepted, delivered), strict=True):
-                self._progress.update(bar, completed=number, visible=True)
+                self._progress.update(bar, completed=number)
         elif time.monotonic() - self._last_at >= _PLAIN_EVERY_S or delivered == _TOTAL:
             self._last_at = time.monotonic()
-            self._console.print(f"  accepted {accepted:6,}   delivered {delivered:6,}", highlight=False)
-
-
-_BARS = ("accepted ", "delivered")
+            say(self._console, f"  accepted {accepted:6,}   delivered {delivered:6,}")
 
 
 @contextmanager

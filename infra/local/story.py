@@ -82,7 +82,11 @@ class Story:
         as_written = bool(found) and found[0]["subject"] == "On its way ✓" and _MAIL_TEXT in text
         held = len(found) == 1 and as_written
         return [
-            Promise("A mail arrives once, as it was written", held, f"{len(found)} in the mailbox, id {sent['id']}")
+            Promise(
+                "A mail arrives once, as it was written",
+                held,
+                f"{len(found)} in the mailbox, {len(text)} characters read back",
+            )
         ]
 
     def webhook(self) -> list[Promise]:
@@ -123,12 +127,12 @@ class Story:
             Promise(
                 "What a receiver refuses is kept as a dead letter",
                 letter is not None and refused >= 1,
-                f"{refused} requests answered 503, dead letter {letter.get('id', '')}",
+                f"{refused} requests answered 503, status failed, 1 dead letter",
             ),
             Promise(
                 "It is sent again when due, under the same id, and resolved",
                 resolved is not None and stats["accepted"] == 1 and stats["distinct"] == 1,
-                f"{stats['accepted']} accepted after {stats['refused']} refusals, all with one webhook-id",
+                f"{stats['accepted']} accepted after {stats['refused']} refused, one webhook-id, dead letter resolved",
             ),
         ]
 
