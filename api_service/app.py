@@ -7,15 +7,13 @@ from typing import Final
 
 import flask
 from flask import Flask, Response
-from flask_smorest import Api  # type: ignore[import-untyped]
 from psycopg_pool import ConnectionPool
-from werkzeug.exceptions import HTTPException
 
-from api_service import metrics, problems, tracing
+from api_service import metrics, openapi, problems, tracing
 from api_service.database import Database, DatabaseUnavailableError
 from api_service.inbox import Inbox
 from api_service.problems import Problem
-from api_service.routes import health, notifications
+from api_service.routes import batches, dead_letters, docs, health, notifications, test_webhook
 from api_service.services import EXTENSION, Services, ids
 from api_service.settings import ApiSettings
 from shared.records import Topics
@@ -26,24 +24,9 @@ _QUIET: Final = ("/health", "/metrics")
 _SECURITY_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
-class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types
-    """Answers errors as problems, also those that Flask and werkzeug raise by themselves."""
-
-    def handle_http_exception(self, error: HTTPException) -> Response:
-        return problems.respond(problems.from_http_exception(error), ids().request_id)
-
-
 def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -> Flask:
     """Return the application on an open pool; `runtime_dir` is shared by all processes of one server."""
     app = Flask("api_service", static_folder=None)
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # a provider of Flask's own has it
-    app.config.update(
-        API_TITLE="Notification pipeline",
-        API_VERSION="v1",
-        OPENAPI_VERSION="3.1.0",
-        OPENAPI_URL_PREFIX="/",
-        OPENAPI_JSON_PATH="openapi.json",
-    )
     app.extensions[EXTENSION] = Services(
         settings=settings,
         database=Database(pool),
@@ -53,9 +36,8 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     )
     app.before_request(_begin)
     app.after_request(_finish)
-    api = _Api(app)
-    for module in (notifications, health):
-        api.register_blueprint(module.routes.blueprint)
+    openapi.document(app, [module.routes for module in (notifications, batches, dead_letters, test_webhook, health)])
+    app.register_blueprint(docs.blueprint)
     app.register_error_handler(Problem, _answer_problem)
     app.register_error_handler(DatabaseUnavailableError, _answer_unavailable)
     app.register_error_handler(Exception, _answer_bug)

@@ -1,7 +1,6 @@
 """What the test receiver has received: the last hundred requests, in a file that all processes of one server share."""
 
 import sqlite3
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+from werkzeug.datastructures import Headers
 
 KEPT: Final = 100
 SHOWN_HEADERS: Final = (
@@ -38,7 +38,7 @@ class Inbox:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def keep(self, headers: Mapping[str, str], body: bytes) -> int:
+    def keep(self, headers: Headers, body: bytes) -> int:
         """Keep a body and the headers worth showing; forget the oldest. Returns its number, from 1."""
         shown = {name.lower(): headers[name] for name in SHOWN_HEADERS if name in headers}
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

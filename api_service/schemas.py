@@ -20,6 +20,7 @@ MAX_SUBJECT_CHARS: Final = 998  # RFC 5322 §2.1.1
 MAX_PAYLOAD_BYTES: Final = 256 * 1024
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_ORDERING_KEY_CHARS: Final = 200
+MAX_REASON_CHARS: Final = 500
 SCHEDULE_WITHIN: Final = timedelta(days=366)
 SCHEDULE_GRACE: Final = timedelta(seconds=5)
 EXPIRE_WITHIN: Final = timedelta(days=732)
@@ -81,7 +82,13 @@ def _email_header(name: str) -> Fault | None:
     return None
 
 
-class _Request(ma.Schema):
+def _reason(text: str) -> str:
+    if not text.strip() or len(text) > MAX_REASON_CHARS:
+        raise FaultyValueError("invalid_reason", f"1 to {MAX_REASON_CHARS} characters")
+    return text
+
+
+class _Strict(ma.Schema):
     class Meta:
         unknown = RAISE
 
@@ -90,6 +97,17 @@ class _Request(ma.Schema):
         "type": Fault("not_an_object", "an object is expected"),
     }
 
+
+class DiscardSchema(_Strict):
+    """Why a dead letter is not tried again."""
+
+    reason = fields.Text(_reason, required=True, metadata={"minLength": 1, "maxLength": MAX_REASON_CHARS})
+
+
+DISCARD: Final = DiscardSchema()
+
+
+class _Request(_Strict):
     message = fields.Text(
         _message,
         required=True,

@@ -1,0 +1,48 @@
+"""The OpenAPI document, made by flask-smorest from the routes and what documents.py says about them."""
+
+from typing import Any, Final
+
+from flask import Flask, Response
+from flask_smorest import Api  # type: ignore[import-untyped]
+from werkzeug.exceptions import HTTPException
+
+from api_service import answer_schemas, problems, schemas
+from api_service.routing import Routes
+from api_service.services import ids
+
+_DESCRIPTION: Final = """Notifications that are not lost, doubled, or sent after a cancel.
+
+202 means stored: the notification and its outbox row are committed together. After 5xx, or no answer at all, whether
+it was accepted is unknown: repeat the request with the same Idempotency-Key until it is answered."""
+
+
+class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types
+    """Answers errors as problems, also those that Flask and werkzeug raise by themselves."""
+
+    DEFAULT_ERROR_RESPONSE_NAME = None  # each operation names its problems
+
+    def handle_http_exception(self, error: HTTPException) -> Response:
+        return problems.respond(problems.from_http_exception(error), ids().request_id)
+
+
+def document(app: Flask, groups: list[Routes]) -> Any:
+    """Serve the routes and /openapi.json; return the specification."""
+    app.config.update(
+        API_TITLE="Notification pipeline",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+    )
+    api = _Api(app, spec_kwargs={"info": {"description": _DESCRIPTION, "license": {"name": "MIT"}}})
+    components = api.spec.components
+    components.schema("EmailNotification", schema=schemas.EmailSchema)
+    components.schema("WebhookNotification", schema=schemas.WebhookSchema)
+    components.schema("Discard", schema=schemas.DiscardSchema)
+    for schema in answer_schemas.ALL:
+        name = schema.__name__.removesuffix("Schema")
+        if name not in components.schemas:  # nested in one before, and registered with it
+            components.schema(name, schema=schema)
+    for group in groups:
+        api.register_blueprint(group.blueprint)
+    return api.spec

@@ -1,0 +1,117 @@
+"""Dead letters: look at them, send them again, or let them rest."""
+
+from typing import Any, Final
+from uuid import UUID
+
+import flask
+from flask import Response
+from marshmallow import ValidationError
+from psycopg import Connection
+
+from api_service import bodies, documents, paging, queries, schemas
+from api_service.accept import DEFAULT_TENANT
+from api_service.faults import FaultyValueError, field_faults
+from api_service.problems import Problem, invalid
+from api_service.representations import DEAD_LETTERS_PATH, letter_detail, letter_summary
+from api_service.responses import json_response
+from api_service.routing import Routes
+from api_service.services import services
+from shared.db import attempts, dlq_messages, notifications
+from shared.db.dlq_messages import DeadLetter, Filter
+
+BY: Final = "api"
+routes: Final = Routes("dead letters", "What could not be delivered, and what a person does about it.")
+
+
+@routes.add("GET", DEAD_LETTERS_PATH, doc=documents.LIST_DEAD_LETTERS)
+def list_dead_letters() -> Response:
+    """List dead letters, newest first, without their payloads."""
+    query = queries.load(queries.DEAD_LETTERS, flask.request.args)
+    limit = query["limit"]
+    where = Filter(
+        tenant_id=DEFAULT_TENANT,
+        status=query.get("status"),
+        failure_class=query.get("failure_class"),
+        channel=query.get("channel"),
+        fingerprint=query.get("fingerprint"),
+        before=_before(query.get("cursor")),
+    )
+    letters = services().database.run(lambda conn: dlq_messages.list_page(conn, where, limit=limit + 1))
+    shown, more = letters[:limit], len(letters) > limit
+    cursor = paging.dead_letter_cursor((shown[-1].first_failed_at, shown[-1].id)) if more else None
+    return json_response({"data": [letter_summary(one) for one in shown], "next_cursor": cursor, "has_more": more})
+
+
+def _before(cursor: str | None) -> Any:
+    try:
+        return paging.read_dead_letter_cursor(cursor) if cursor else None
+    except FaultyValueError as error:
+        raise queries.fault_in("cursor", error) from error
+
+
+@routes.add("GET", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>", doc=documents.SHOW_DEAD_LETTER)
+def show(dead_letter_id: UUID) -> Response:
+    """Show a dead letter with its original payload and the attempts that led to it."""
+
+    def read(conn: Connection[Any]) -> dict[str, Any]:
+        letter = _find(conn, dead_letter_id)
+        history = attempts.history(conn, letter.notification_id) if letter.notification_id else []
+        return letter_detail(letter, history)
+
+    return json_response(services().database.run(read))
+
+
+def _find(conn: Connection[Any], dead_letter_id: UUID) -> DeadLetter:
+    letter = dlq_messages.find(conn, dead_letter_id, tenant_id=DEFAULT_TENANT)
+    if letter is None:
+        raise Problem("not_found", "there is no dead letter with this id")
+    return letter
+
+
+@routes.add("POST", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>/retry", doc=documents.RETRY_DEAD_LETTER)
+def retry(dead_letter_id: UUID) -> Response:
+    """Send a failed dead letter again now, as the next attempt of its notification.
+
+    Takes no body. A repeat is refused with 409 while the attempt is on its way.
+    """
+
+    def replay(conn: Connection[Any]) -> dict[str, Any]:
+        replayed = notifications.replay(conn, dead_letter_id, tenant_id=DEFAULT_TENANT)
+        letter = _find(conn, dead_letter_id)
+        if not replayed:
+            raise _not_replayable(letter)
+        return letter_summary(letter)
+
+    return json_response(services().database.run(replay, repeatable=False), 202)
+
+
+def _not_replayable(letter: DeadLetter) -> Problem:
+    if letter.notification_id is None:
+        detail = "its bytes could not be decoded, so they name no notification that could be sent again"
+    elif letter.status == "failed":
+        detail = "its notification has moved on since this failure"
+    else:
+        detail = f"a dead letter that is {letter.status} cannot be sent again"
+    return Problem("wrong_state", detail, extra={"state": letter.status})
+
+
+@routes.add("POST", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>/discard", doc=documents.DISCARD_DEAD_LETTER)
+def discard(dead_letter_id: UUID) -> Response:
+    """Resolve a failed dead letter without another attempt, for a reason that is kept.
+
+    Repeating it changes nothing and answers 200 again.
+    """
+    try:
+        note = schemas.DISCARD.load(bodies.read_json())["reason"]
+    except ValidationError as error:
+        raise invalid(list(field_faults(error.messages))) from error
+
+    def resolve(conn: Connection[Any]) -> dict[str, Any]:
+        discarded = dlq_messages.discard(conn, dead_letter_id, tenant_id=DEFAULT_TENANT, by=BY, note=note)
+        letter = _find(conn, dead_letter_id)
+        if not discarded:
+            detail = f"a dead letter that is {letter.status} cannot be discarded"
+            raise Problem("wrong_state", detail, extra={"state": letter.status})
+        return letter_summary(letter)
+
+    return json_response(services().database.run(resolve))
