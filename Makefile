@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        check coverage lock up down logs psql clean
+        check lock up down logs psql clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,11 +17,11 @@ help:  ## list what can be done
 install: $(INSTALLED)  ## a virtual environment with everything pinned in locks/dev.txt
 
 $(INSTALLED): locks/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
-	@$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "notification_pipeline.pth").write_text(str(pathlib.Path.cwd()) + "\n")'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: install  ## the whole pipeline on real PostgreSQL and Kafka, told as a story; exit 0 if every promise held
@@ -50,17 +50,16 @@ types: install  ## mypy --strict
 
 test: install  ## all tests, with branch coverage; real PostgreSQL and Kafka from Python packages
 	@$(BIN)/coverage erase
-	@$(PYTEST) tests/unit -q -p no:cacheprovider --cov --cov-report=
-	@$(PYTEST) tests/integration tests/contract -q -n 2 --dist loadscope --cov --cov-append --cov-report=
-	@$(PYTEST) tests/e2e -q --cov --cov-append --cov-report=
-	@$(BIN)/coverage combine --append --quiet 2>/dev/null || true
+	@$(PYTEST) tests/unit tests/contract -q --cov --cov-report=
+	@$(PYTEST) tests/integration -q -n 2 --dist loadscope --cov --cov-append --cov-report=
+	@$(PYTEST) tests/e2e -q
 	@$(BIN)/coverage report
 
 test-unit: install  ## the fast tests: no network, no database
-	@$(PYTEST) tests/unit -q
+	@$(PYTEST) tests/unit tests/contract -q
 
 test-integration: install  ## each service against real PostgreSQL and Kafka
-	@$(PYTEST) tests/integration tests/contract -q -n 2 --dist loadscope
+	@$(PYTEST) tests/integration -q -n 2 --dist loadscope
 
 test-e2e: install  ## the whole stack as processes, with kill -9 on the way
 	@$(PYTEST) tests/e2e -q
