@@ -1,0 +1,94 @@
+"""The upkeep on real PostgreSQL: one leader, tasks when they are due, leases after a grace."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from outbox_relay import metrics
+from outbox_relay.upkeep import LEASE_GRACE_S, Upkeep
+from shared import db
+from shared.db import notifications
+from shared.db.notifications import Ticket
+from tests.integration.notifications import TOPICS, new_notification
+from tests.integration.outbox_relay.test_relay import settings_for, until
+from tests.servers import Database, FreshTopics
+
+
+@pytest.fixture
+def conn(database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """A connection as the services open it."""
+    connection = db.connect(database.dsn, application_name="test")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def upkeep(database: Database) -> Iterator[Callable[[], Upkeep]]:
+    """Make upkeeps of one database; they need no Kafka."""
+    made: list[Upkeep] = []
+    topics = FreshTopics(TOPICS, "127.0.0.1:1")
+
+    def make() -> Upkeep:
+        made.append(Upkeep(settings_for(database, topics), threading.Event(), passed=lambda: 0))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one._session.drop()
+
+
+def test_one_upkeep_leads_and_another_takes_over(upkeep: Callable[[], Upkeep]) -> None:
+    """Two relays run, one does the upkeep; when its session ends the other does."""
+    one, two = upkeep(), upkeep()
+
+    together = (one.lead(), two.lead(), one.lead())
+    one._session.drop()
+    until(two.lead)
+
+    assert together == (True, False, True)
+    assert not one.lead()
+
+
+def test_leases_are_called_over_only_after_a_grace(
+    conn: psycopg.Connection[Any], upkeep: Callable[[], Upkeep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a start, or an outage, owners get the time to write back what they hold."""
+    one = new_notification()
+    notifications.insert(conn, one)
+    notifications.claim(conn, [Ticket(one.id, 1)], owner=uuid4(), lease_s=-1)
+    keeper = upkeep()
+    keeper.lead()
+
+    early = (keeper.run_once(), notification_status(conn))
+    monkeypatch.setattr("outbox_relay.upkeep.time.monotonic", lambda: keeper._rescue_from + 1)
+    keeper.run_once()
+
+    assert LEASE_GRACE_S > 0
+    assert early == (0, "processing")
+    assert notification_status(conn) == "failed"
+
+
+def test_depth_and_age_of_the_outbox_are_measured(conn: psycopg.Connection[Any], upkeep: Callable[[], Upkeep]) -> None:
+    """The gauges follow the table without counting it."""
+    for _ in range(3):
+        notifications.insert(conn, new_notification())
+    conn.execute("UPDATE outbox SET created_at = now() - interval '1 minute' WHERE seq = 1")
+    keeper = upkeep()
+    keeper.lead()
+
+    keeper.run_once()
+    full = (metrics.OUTBOX_DEPTH._value.get(), metrics.OUTBOX_OLDEST_AGE._value.get() >= 60)
+    conn.execute("DELETE FROM outbox")
+    keeper._measure(conn)
+
+    assert full == (3, True)
+    assert metrics.OUTBOX_DEPTH._value.get() == 0
+
+
+def notification_status(conn: psycopg.Connection[Any]) -> str:
+    """The status of the one notification there is."""
+    return str(conn.execute("SELECT status FROM notifications").fetchall()[0][0])
