@@ -12,6 +12,7 @@ import shutil
 import ssl
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ LOCK_FILE = Path(__file__).with_name("kafka.lock.json")
 MIRROR_VARIABLE = "MAVEN_MIRROR_URL"
 _CHECKED = "checked.json"  # size and mtime of each jar when its sha256 was last found right
 _DOWNLOADS_AT_ONCE = 6
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ def exclusive(path: Path) -> Iterator[None]:
 def _fetch(directory: Path, jars: Sequence[Jar]) -> None:
     """Download jars beside the cache, compare them with the lock, and only then move them into place."""
     print(f"Fetching {len(jars)} jars of Apache Kafka {KAFKA_VERSION} into {directory} (once)", file=sys.stderr)
+    for abandoned in directory.glob("fetch-*"):  # by a start that was killed; the lock is ours
+        shutil.rmtree(abandoned, ignore_errors=True)
     with (
         tempfile.TemporaryDirectory(dir=directory, prefix="fetch-") as scratch,
         ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool,
@@ -144,13 +148,20 @@ def _download(jar: Jar, repository: Path) -> Path:
     _trust_the_systems_certificates()
     group, artifact, version = jar.coordinates.split(":")
     context = MavenContext(repo_cache=repository, remote_repos=_mirror(), timeout=60)
-    try:
-        return context.project(group, artifact).at_version(version).artifact().resolve()
-    except (requests.RequestException, RuntimeError) as error:
-        raise LocalStackError(
-            f"{jar.coordinates} could not be fetched ({error}); {MIRROR_VARIABLE} may name a Maven mirror, "
-            "KAFKA_BOOTSTRAP_SERVERS a broker that exists already."
-        ) from error
+    wanted = context.project(group, artifact).at_version(version).artifact()
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return wanted.resolve()
+        except (requests.RequestException, RuntimeError) as error:
+            # jgo leaves what it got so far under the final name, and would return that the next time.
+            (repository / wanted.component.path_prefix / wanted.filename).unlink(missing_ok=True)
+            if not tries_left:
+                raise LocalStackError(
+                    f"{jar.coordinates} could not be fetched ({error}); {MIRROR_VARIABLE} may name a Maven mirror, "
+                    "KAFKA_BOOTSTRAP_SERVERS a broker that exists already."
+                ) from error
+            time.sleep(1.0)
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _mirror() -> dict[str, str] | None:

@@ -55,18 +55,19 @@ class Ports:
         Raises LocalStackError for a set port that is none or is taken.
         """
         chosen: dict[str, int] = {}
-        for name, (variable, usual) in _PORTS.items():
+        for name, (variable, usual) in PORT_VARIABLES.items():
             if documented and not environ.get(variable, "").strip() and is_free(usual):
                 chosen[name] = usual
             else:
                 chosen[name] = port_from_environment(environ, variable)
         if len(set(chosen.values())) < len(chosen):
-            twice = [_PORTS[name][0] for name, port in chosen.items() if list(chosen.values()).count(port) > 1]
+            twice = [PORT_VARIABLES[name][0] for name, port in chosen.items() if list(chosen.values()).count(port) > 1]
             raise LocalStackError(f"{' and '.join(twice)} name the same port; give each its own.")
         return cls(**chosen)
 
 
-_PORTS = {
+# Part of Ports -> its variable, and the port that the documentation names.
+PORT_VARIABLES = {
     "api": ("API_PORT", 8080),
     "relay": ("RELAY_PORT", 8081),
     "delivery": ("DELIVERY_PORT", 8082),
@@ -77,7 +78,7 @@ _PORTS = {
     "mail": ("MAIL_PORT", 8025),
     "receiver": ("RECEIVER_PORT", 9000),
 }
-assert set(_PORTS) == {field.name for field in fields(Ports)}  # noqa: S101 - checked at import, by every test
+assert set(PORT_VARIABLES) == {field.name for field in fields(Ports)}  # noqa: S101 - checked at import, by every test
 
 
 class Stack:
