@@ -87,9 +87,9 @@ class Members(ma.fields.Dict):
 class Headers(ma.fields.Dict):
     """Header names and values, nothing that could end a line or stand in for a header of ours."""
 
-    def __init__(self, check_name: Callable[[str], Fault | None], **options: Any) -> None:
+    def __init__(self, check: Callable[[str, str], Fault | None], **options: Any) -> None:
         super().__init__(error_messages=_CODED, **options)
-        self._check_name = check_name
+        self._check = check
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Any:
         if type(value) is not dict:
@@ -111,10 +111,10 @@ class Headers(ma.fields.Dict):
             return Fault("invalid_header_name", "a header name is a token of at most 100 ASCII characters")
         if name.lower() in seen:
             return Fault("repeated_name", "header names differ in more than case")
-        if fault := self._check_name(name.lower()):
-            return fault
         if type(text) is not str:
             return Fault("not_a_string", "a string is expected")
+        if fault := self._check(name.lower(), text):
+            return fault
         if len(text) > _MAX_HEADER_CHARS or not _HEADER_VALUE.fullmatch(text):
             return Fault(
                 "invalid_header_value",

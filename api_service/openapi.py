@@ -19,6 +19,7 @@ it was accepted is unknown: repeat the request with the same Idempotency-Key unt
 class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types
     """Answers errors as problems, also those that Flask and werkzeug raise by themselves."""
 
+    ERROR_SCHEMA = answer_schemas.ProblemSchema
     DEFAULT_ERROR_RESPONSE_NAME = None  # each operation names its problems
 
     def handle_http_exception(self, error: HTTPException) -> Response:

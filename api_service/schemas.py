@@ -70,15 +70,17 @@ def _ordering_key(text: str) -> str:
     return text
 
 
-def _webhook_header(name: str) -> Fault | None:
+def _webhook_header(name: str, _value: str) -> Fault | None:
     if name in _NOT_FOR_WEBHOOKS or name.startswith(("webhook-", "proxy-", "sec-", "x-forwarded-")):
         return Fault("header_not_allowed", "this header is set by the sender or by the connection")
     return None
 
 
-def _email_header(name: str) -> Fault | None:
+def _email_header(name: str, value: str) -> Fault | None:
     if not name.startswith("x-") or name == "x-notification-id":
         return Fault("header_not_allowed", "an e-mail takes custom headers that begin with X-")
+    if _ENCODED_WORD.search(value):
+        return Fault("encoded_word", "a header is plain text; encoded words (=?...?=) are refused")
     return None
 
 

@@ -1,13 +1,18 @@
 """Swagger UI, served from the package that carries it: no network, no inline script."""
 
-from importlib.resources import as_file, files
+from importlib.resources import files
 from typing import Final
 
 import flask
 from flask import Blueprint, Response
 
 blueprint: Final = Blueprint("docs", __name__)
-_ASSETS: Final = frozenset({"swagger-ui.css", "index.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
+_ASSETS: Final = {
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "index.css": "text/css; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -55,5 +60,5 @@ def asset(name: str) -> Response:
     """Return a file of Swagger UI, one of the few that the page names."""
     if name not in _ASSETS:
         flask.abort(404)
-    with as_file(files("flask_swagger_ui") / "dist") as directory:
-        return flask.send_from_directory(directory, name, max_age=3600)
+    content = (files("flask_swagger_ui") / "dist" / name).read_bytes()
+    return Response(content, content_type=_ASSETS[name], headers={"Cache-Control": "public, max-age=3600"})

@@ -1,0 +1,30 @@
+"""An application whose PostgreSQL is away: what it answers, it answers without one."""
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from psycopg_pool import ConnectionPool
+
+from api_service.app import create_app
+from api_service.settings import ApiSettings, read_settings
+from shared.settings import Environment
+
+
+@pytest.fixture
+def settings() -> ApiSettings:
+    """The settings of an empty environment."""
+    return read_settings(Environment({}))
+
+
+@pytest.fixture
+def app(settings: ApiSettings, tmp_path: Path) -> Flask:
+    """An application on a pool that was never opened."""
+    return create_app(settings, ConnectionPool("", open=False), tmp_path)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of that application."""
+    return app.test_client()

@@ -1,0 +1,149 @@
+"""Cursors, trace ids, representations, and what is prepared before a database is asked."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.datastructures import Headers
+
+from api_service import accept, paging, representations, schemas, tracing
+from api_service.accept import Origin
+from api_service.faults import FaultyValueError
+from api_service.idempotency import keyed_request
+from shared.db.dlq_messages import DeadLetter
+from shared.db.notification_lists import Notification
+from shared.model import uuid7_unix_ms
+from shared.records import Topics, decode_record
+
+
+@given(st.uuids())
+def test_a_notification_cursor_comes_back(before: UUID) -> None:
+    """Opaque on the way, the same at the end."""
+    assert paging.read_notification_cursor(paging.notification_cursor(before)) == before
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)), st.uuids())  # noqa: DTZ001
+def test_a_dead_letter_cursor_comes_back(at: datetime, before: UUID) -> None:
+    """To the microsecond, or a page would repeat or skip a row."""
+    assert paging.read_dead_letter_cursor(paging.dead_letter_cursor((at, before))) == (at, before)
+
+
+@given(st.text(max_size=60))
+def test_any_other_text_is_no_cursor(text: str) -> None:
+    """It is refused, never an error of ours."""
+    for read in (paging.read_notification_cursor, paging.read_dead_letter_cursor):
+        try:
+            read(text)
+        except FaultyValueError as error:
+            assert error.fault.code == "invalid_cursor"
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (TRACE, TRACE),
+        ("cc" + TRACE[2:] + "-what-the-future-brings", TRACE),
+        (TRACE + "-more", None),
+        (TRACE.upper(), None),
+        ("ff" + TRACE[2:], None),
+        ("00-" + "0" * 32 + TRACE[35:], None),
+        (TRACE[:36] + "0" * 16 + "-01", None),
+        ("nonsense", None),
+        ("", None),
+    ],
+)
+def test_a_traceparent_is_kept_where_it_is_one(given: str, kept: str | None) -> None:
+    """W3C Trace Context: what is malformed is ignored."""
+    assert tracing.request_ids(Headers({"traceparent": given})).traceparent == kept
+
+
+def test_what_is_prepared_is_one_notification_throughout() -> None:
+    """Row, record, key and headers name one id, one instant, one order."""
+    request = schemas.load(
+        {"channel": "webhook", "recipient": "https://example.com/", "message": "m", "ordering_key": "k"}
+        | {"priority": "high", "payload": {"a": 1}}
+    )
+
+    new = accept.prepare(request, topics=Topics("t"), origin=Origin("default", TRACE, "corr"))
+
+    record = decode_record(new.record)
+    assert record.id == str(new.id)
+    assert record.created_at == accept.rfc3339(new.created_at)
+    assert new.created_at == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=uuid7_unix_ms(new.id))
+    assert (new.topic, new.key) == ("t.webhook", b"default/k")
+    assert (new.headers["traceparent"], new.headers["correlation-id"], new.headers["attempt"]) == (TRACE, "corr", "1")
+
+
+def test_a_repeat_is_recognised_by_its_value() -> None:
+    """Not by blanks or the order of names; by path and body."""
+    headers = Headers({"Idempotency-Key": "k"})
+
+    def sha(operation: str, body: object) -> bytes:
+        keyed = keyed_request(headers, operation, body, tenant_id="default")
+        assert keyed is not None
+        return keyed.sha256
+
+    assert sha("a", {"x": 1, "y": 2}) == sha("a", {"y": 2, "x": 1})
+    assert sha("a", {"x": 1}) != sha("b", {"x": 1})
+    assert sha("a", {"x": 1}) != sha("a", {"x": 2})
+
+
+def a_notification(**record: object) -> Notification:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    return Notification(
+        id=UUID(int=1),
+        tenant_id="default",
+        channel="webhook",
+        recipient="https://example.com/",
+        priority="normal",
+        ordering_key=None,
+        on_unknown="retry",
+        status="sent",
+        attempt=1,
+        scheduled_for=None,
+        expires_at=None,
+        created_at=now,
+        updated_at=now,
+        correlation_id=None,
+        traceparent=None,
+        record=orjson.dumps(record),
+    )
+
+
+def test_credentials_in_headers_are_not_shown() -> None:
+    """They are stored to be sent, not to be read back."""
+    headers = {"Authorization": "Bearer x", "X-Api-Key": "x", "X-Auth-Token": "x", "X-Region": "eu"}
+
+    shown = representations.detail(a_notification(message="m", headers=headers), [], None)
+
+    assert shown["headers"] == {
+        "Authorization": "(hidden)",
+        "X-Api-Key": "(hidden)",
+        "X-Auth-Token": "(hidden)",
+        "X-Region": "eu",
+    }
+
+
+@pytest.mark.parametrize(
+    ("payload", "shown"),
+    [
+        (None, None),
+        ("grüße".encode(), {"encoding": "text", "data": "grüße"}),
+        (b"\xff\x00", {"encoding": "base64", "data": "/wA="}),
+    ],
+)
+def test_an_original_payload_is_shown_whole(payload: bytes | None, shown: object) -> None:
+    """As text where it is text, else so that the bytes can be had back."""
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    names = DeadLetter.__dataclass_fields__
+    values = dict.fromkeys(names) | {"id": UUID(int=2), "first_failed_at": now, "original_payload": payload}
+
+    body = representations.letter_detail(DeadLetter(**values), [])  # type: ignore[arg-type]
+
+    assert body["original_payload"] == shown

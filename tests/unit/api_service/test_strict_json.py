@@ -1,0 +1,94 @@
+"""JSON that something behind us would refuse, or read differently, is refused at the door."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api_service import strict_json
+from api_service.strict_json import JsonError
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "malformed_json"),
+        (b"{", "malformed_json"),
+        (b"{} {}", "malformed_json"),
+        (b"NaN", "malformed_json"),
+        (b"[Infinity]", "malformed_json"),
+        (b"1e999", "malformed_json"),
+        (b"\xef\xbb\xbf{}", "malformed_json"),
+        ('{"a":1}'.encode("utf-16"), "malformed_json"),
+        (b'"\xff"', "malformed_json"),
+        (rb'"\ud800"', "malformed_json"),
+        (b'"a\x00b"', "malformed_json"),
+        (rb'{"a":"b\u0000"}', "nul_character"),
+        (rb'{"a\u0000":"b"}', "nul_character"),
+        (rb'[["\u0000"]]', "nul_character"),
+        (b"9" * 5000, "malformed_json"),
+        (b"18446744073709551616", "integer_too_large"),
+        (b'{"a": -9223372036854775809}', "integer_too_large"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested_too_deep"),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, "nested_too_deep"),
+        (b'{"a":1,"a":2}', "repeated_name"),
+        (b'{"a" : 1, "a":2, "b":"x\\":y"}', "repeated_name"),
+        (b'{"a":1,"a":2,"b":"x\\"\\u003ay"}', "repeated_name"),
+        (b'{"a":{"b":1,"b":1}}', "repeated_name"),
+        (b'{"a":1,"\\u0061":2}', "repeated_name"),
+    ],
+)
+def test_unsafe_json_is_refused_with_its_reason(body: bytes, code: str) -> None:
+    """The reason is a constant; the message quotes nothing of the body."""
+    with pytest.raises(JsonError) as caught:
+        strict_json.loads(body)
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "body",
+    [rb'{"a":"\\u0000"}', b'{ "a" : 1 , "b" : " : " }', rb'{"a":"say \"x\": y"}', b"[18446744073709551615]", b"null"],
+)
+def test_what_only_looks_odd_is_read(body: bytes) -> None:
+    """The slow inspection decides, not the suspicion."""
+    assert strict_json.loads(body) == json.loads(body)
+
+
+texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"))
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(
+    values, st.sampled_from([None, 1, 2]), st.booleans(), st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")])
+)
+def test_any_way_of_writing_a_value_is_read_as_that_value(
+    value: Any, indent: int | None, ascii_only: bool, separators: tuple[str, str]
+) -> None:
+    """Blanks and escapes make no difference."""
+    body = json.dumps(value, indent=indent, ensure_ascii=ascii_only, separators=separators).encode()
+
+    assert strict_json.loads(body) == value
+
+
+@given(st.dictionaries(texts, values, min_size=1, max_size=5), st.data(), st.booleans())
+def test_a_name_given_twice_is_always_found(members: dict[str, Any], data: st.DataObject, ascii_only: bool) -> None:
+    """However the two are written."""
+    name = data.draw(st.sampled_from(sorted(members)))
+    blank = data.draw(st.sampled_from(["", " ", "\n", "\t"]))
+    written = [f"{json.dumps(n, ensure_ascii=ascii_only)}{blank}:{json.dumps(v)}" for n, v in members.items()]
+    written.insert(data.draw(st.integers(0, len(written))), f"{json.dumps(name)}:{json.dumps(data.draw(values))}")
+
+    with pytest.raises(JsonError, match="twice"):
+        strict_json.loads(("{" + ",".join(written) + "}").encode())
+
+
+def test_depth_counts_arrays_and_objects() -> None:
+    """A plain value has none."""
+    assert [strict_json.depth_of(value) for value in (1, [], {"a": 1}, [[1], {"a": {"b": []}}])] == [0, 1, 1, 4]
