@@ -1,0 +1,33 @@
+"""An application on a fresh database, in this process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from api_service import wsgi
+from api_service.settings import read_settings
+from shared.settings import Environment
+from tests.servers import Database
+
+TABLES = ("notifications", "outbox", "outbox_due", "idempotency_keys")
+
+
+@pytest.fixture
+def client(database: Database, tmp_path: Path) -> Iterator[FlaskClient]:
+    """A client of the API on a database of its own."""
+    app = wsgi.build(read_settings(Environment(database.environ)), tmp_path)
+    yield app.test_client()
+    wsgi.close(app)
+
+
+def counts(database: Database) -> dict[str, int]:
+    """How many rows each table that accepting writes to has."""
+    with database.connect() as conn:
+        return {table: _one(conn, f"SELECT count(*) FROM {table}") for table in TABLES}
+
+
+def _one(conn: Any, query: str) -> int:
+    return int(conn.execute(query).fetchone()[0])
