@@ -1,0 +1,1 @@
+"""Records to providers: claim, send, write back, and only then commit the offset."""

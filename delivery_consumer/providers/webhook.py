@@ -1,0 +1,175 @@
+"""Webhooks: a signed POST, and what each answer means."""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
+
+import httpx
+import orjson
+
+from delivery_consumer.destinations import Limits
+from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
+from delivery_consumer.providers import Attempt, Receipt
+from delivery_consumer.providers.connecting import Connector, ForbiddenAddressError, NoAnswerError, NotSentError
+from delivery_consumer.providers.signing import signature
+from delivery_consumer.providers.transport import OriginTransport
+from delivery_consumer.settings import WebhookSettings
+from shared.records import Record
+
+USER_AGENT: Final = "notification-pipeline/1"
+MAX_RETRY_AFTER_S: Final = 86_400.0
+WAITING: Final = 200
+_TRANSIENT: Final = frozenset({408, 425, 429})
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_RESERVED: Final = frozenset(
+    {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive",
+     "te", "trailer", "upgrade", "expect", "cookie", "accept-encoding", "user-agent", "traceparent",
+     "notification-attempt"}
+)  # fmt: skip
+_RESERVED_PREFIXES: Final = ("webhook-", "proxy-", "sec-")
+
+
+class WebhookProvider:
+    """Posts notifications to URLs.
+
+    2xx is accepted. 408, 425, 429 and 5xx are transient, and their Retry-After is passed on. Everything else is
+    permanent: 410 by the specification; a redirect because following it would let a receiver send our signed content
+    anywhere; other 4xx because the same bytes would be refused again. Silence after the last byte is unknown.
+    """
+
+    name = "webhook"
+
+    def __init__(
+        self, settings: WebhookSettings, *, connector: Connector | None = None, now: Callable[[], float] = time.time
+    ) -> None:
+        self._keys, self._now = settings.secrets, now
+        self.timeout_s = settings.timeout_s
+        self.limits = Limits(slots=settings.concurrency, first_slots=1, waiting=WAITING)
+        connector = connector or Connector(allowed=settings.allowed_networks)
+        self._client = httpx.AsyncClient(
+            transport=OriginTransport(connector, timeout_s=settings.timeout_s),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    def destination(self, record: Record) -> str:
+        """Return the origin, such as https://example.org:443."""
+        return _target(record.recipient)[1]
+
+    async def send(self, record: Record, attempt: Attempt) -> Receipt:
+        """Post one notification."""
+        request = self.request(record, attempt)
+        try:
+            response = await self._client.send(request, stream=True, auth=None)
+        except ForbiddenAddressError as error:
+            raise PermanentDeliveryError(error.reason) from error
+        except NotSentError as error:
+            raise TransientDeliveryError(error.reason) from error
+        except NoAnswerError as error:
+            raise UnknownOutcomeError(error.reason) from error
+        except httpx.LocalProtocolError as error:
+            raise PermanentDeliveryError("bad_request") from error
+        await response.aclose()
+        return _judge(response, self._now())
+
+    def request(self, record: Record, attempt: Attempt) -> httpx.Request:
+        """Build the request of an attempt: the same body each time, its own timestamp and signature."""
+        url, _ = _target(record.recipient)
+        body = body_of(record)
+        timestamp = int(self._now())
+        headers = [
+            *_own_headers(record),
+            ("Host", url.netloc.decode("ascii")),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("User-Agent", USER_AGENT),
+            ("Accept-Encoding", "identity"),
+            ("webhook-id", record.id),
+            ("webhook-timestamp", str(timestamp)),
+            ("webhook-signature", signature(self._keys, webhook_id=record.id, timestamp=timestamp, body=body)),
+            ("notification-attempt", str(attempt.number)),
+        ]
+        if attempt.traceparent:
+            headers.append(("traceparent", attempt.traceparent))
+        return httpx.Request("POST", url, headers=headers, content=body)
+
+    async def aclose(self) -> None:
+        """Close idle connections."""
+        await self._client.aclose()
+
+
+def body_of(record: Record) -> bytes:
+    """Return the bytes every attempt posts."""
+    return orjson.dumps(
+        {
+            "type": "notification",
+            "timestamp": record.created_at,
+            "data": {
+                "id": record.id,
+                "subject": record.subject,
+                "message": record.message,
+                "payload": record.payload,
+                "metadata": record.metadata,
+            },
+        }
+    )
+
+
+def retry_after_s(value: str | None, now: float) -> float | None:
+    """Read a Retry-After header, seconds or an HTTP date; at most a day, None for what makes no sense."""
+    if not value:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:12]), MAX_RETRY_AFTER_S)
+    try:
+        at = parsedate_to_datetime(text)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    delay_s = (at - datetime.fromtimestamp(now, UTC)).total_seconds()
+    return min(delay_s, MAX_RETRY_AFTER_S) if math.isfinite(delay_s) and delay_s > 0 else None
+
+
+def _judge(response: httpx.Response, now: float) -> Receipt:
+    status = response.status_code
+    reason = f"http_{status}"
+    if response.is_success:
+        return Receipt(reason)
+    if status >= 500 or status in _TRANSIENT:
+        delay_s = retry_after_s(response.headers.get("retry-after"), now)
+        raise TransientDeliveryError(reason, retry_after_s=delay_s, answered=True)
+    raise PermanentDeliveryError(reason, answered=True)
+
+
+def _own_headers(record: Record) -> list[tuple[str, str]]:
+    headers = []
+    for name, value in record.headers.items():
+        lower = name.lower()
+        if lower in _RESERVED or lower.startswith(_RESERVED_PREFIXES):
+            continue
+        if not (isinstance(value, str) and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+            raise PermanentDeliveryError("bad_header")
+        headers.append((name, value.strip()))
+    return headers
+
+
+@lru_cache(maxsize=4096)
+def _target(recipient: str) -> tuple[httpx.URL, str]:
+    """Return the URL of a recipient and its origin."""
+    try:
+        url = httpx.URL(recipient).copy_with(fragment=None)
+    except (httpx.InvalidURL, ValueError, UnicodeError) as error:
+        raise PermanentDeliveryError("bad_url") from error
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+        raise PermanentDeliveryError("bad_url")
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return url, f"{url.scheme}://{url.raw_host.decode('ascii')}:{port}"
