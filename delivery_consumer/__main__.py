@@ -1,0 +1,123 @@
+"""Wires and runs the delivery consumer: `python -m delivery_consumer`."""
+
+import asyncio
+import logging
+import threading
+import time
+from typing import Any
+from uuid import uuid4
+
+import uvloop
+
+from delivery_consumer.consumer import Pump
+from delivery_consumer.delivery import Deliverer
+from delivery_consumer.engine import Engine
+from delivery_consumer.lanes import Lanes
+from delivery_consumer.poison import DeadLetterProducer
+from delivery_consumer.providers import build_providers
+from delivery_consumer.settings import Settings, read_settings
+from delivery_consumer.store import PostgresStore
+from shared.kafka import consumer_config, producer_config
+from shared.lifecycle import stop_on_signals
+from shared.records import Topics
+from shared.settings import settings_or_exit
+from shared.telemetry import HealthServer, set_up_logging
+
+log = logging.getLogger(__name__)
+SERVICE = "delivery_consumer"
+
+
+class Service:
+    """The consumer as a whole. Make it inside the event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        topics = Topics(settings.kafka.topic_prefix)
+        lanes_of = [topics.lanes(channel) for channel in sorted(settings.channels)]
+        client_id = f"{SERVICE}-{uuid4().hex[:8]}"
+        self._settings = settings
+        self.store = PostgresStore(
+            settings.service.conninfo, owner=uuid4(), lease_s=settings.lease_s, dlq_topic=topics.dlq
+        )
+        self.pump = Pump(
+            consumer_config(settings.kafka, client_id=client_id, group="delivery"),
+            [name for lanes in lanes_of for name in lanes],
+        )
+        self._poison = DeadLetterProducer(producer_config(settings.kafka, client_id=client_id), topics.dlq)
+        self._providers = build_providers(settings)
+        lanes = Lanes(clock=time.monotonic, unproven_slots=max(settings.concurrency // 2, 1))
+        self._deliverer = Deliverer(self._providers, lanes)
+        self._engine = Engine(
+            store=self.store,
+            deliverer=self._deliverer,
+            lanes=lanes,
+            intake=self.pump,
+            poison=self._poison,
+            channels=settings.channels,
+            high_topics=frozenset(high for _, high in lanes_of),
+            lease_s=settings.lease_s,
+            in_flight=max(settings.in_flight, 2 * settings.concurrency),
+        )
+
+    async def run(self, stop: threading.Event) -> None:
+        """Deliver until `stop` is set, then give back and commit. A bug in any part ends all of it."""
+        stopped = asyncio.create_task(asyncio.to_thread(stop.wait))
+        try:
+            if await _first(asyncio.create_task(self.store.connect()), stopped) is not stopped:
+                await self._deliver(stopped)
+        finally:
+            stop.set()
+            self._poison.close()
+            self.store.close()
+            for provider in self._providers.values():
+                await provider.aclose()
+
+    async def _deliver(self, stopped: "asyncio.Task[bool]") -> None:
+        engine = asyncio.create_task(self._engine.run(self._settings.concurrency))
+        pump = self.pump.start(self._engine)
+        commits = asyncio.create_task(self.pump.keep_committing())
+        first = await _first(engine, pump, commits, stopped)
+        self._deliverer.stopping = True
+        if not pump.done():
+            self.pump.stop(drain=first is stopped)
+            await asyncio.wait([pump])
+        for task in (engine, commits):
+            task.cancel()
+        await asyncio.wait([engine, commits])
+        for part in (first, pump):
+            if part is not stopped:
+                part.result()
+
+
+async def _first(*futures: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+    """Wait for whichever ends first, and return it."""
+    done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    return next(future for future in futures if future in done)
+
+
+async def _serve(settings: Settings, stop: threading.Event) -> None:
+    service = Service(settings)
+    health = HealthServer(
+        SERVICE,
+        settings.service.bind_host,
+        settings.service.port,
+        {"postgres": service.store.fault, "kafka": service.pump.fault},
+    )
+    log.info("started", extra={"port": settings.service.port, "channels": sorted(settings.channels)})
+    try:
+        await service.run(stop)
+    finally:
+        health.close()
+
+
+def main() -> None:
+    """Deliver until SIGTERM; exit 2 on a bad configuration."""
+    settings = settings_or_exit(SERVICE, read_settings)
+    set_up_logging(SERVICE, settings.service.log_level)
+    stop = stop_on_signals()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, stop))
+    log.info("stopped")
+
+
+if __name__ == "__main__":
+    main()

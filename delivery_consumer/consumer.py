@@ -1,0 +1,255 @@
+"""The Kafka side: one thread that owns the Consumer, and the engine's loop at the other end of a queue.
+
+All calls of a Consumer are made by that thread, since confluent-kafka runs them one after another and whoever waits
+starves. Records go to the loop a batch at a time; commits, pauses and resumptions come back through a queue that is
+emptied between two polls.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from delivery_consumer import metrics
+from delivery_consumer.engine import STATEMENT_ROWS, Engine
+from delivery_consumer.work import PartitionId, Received
+from shared.lifecycle import DRAIN_S
+
+log = logging.getLogger(__name__)
+
+POLL_S: Final = 0.05
+COMMIT_EVERY_S: Final = 1.0
+GAUGES_EVERY_S: Final = 5.0
+REVOKE_WITHIN_S: Final = 60.0
+CUT_AFTER_S: Final = DRAIN_S - 4
+STUCK_S: Final = 30.0
+_Command = Callable[[Consumer], None]
+
+
+class Pump:
+    """Reads records for an engine and commits what it has ended. `start` it inside the engine's loop."""
+
+    def __init__(self, config: dict[str, Any], topics: Sequence[str]) -> None:
+        self._config, self._topics = config, list(topics)
+        self._commands: SimpleQueue[_Command] = SimpleQueue()
+        self._stopping = threading.Event()
+        self._assigned: set[PartitionId] = set()
+        self._paused: set[str] = set()
+        self._committed: dict[PartitionId, int] = {}
+        self._drain = True
+        self._fault: str | None = "not started"
+        self._seen_at = time.monotonic()
+        self._gauges_at = 0.0
+
+    # For the loop
+
+    def start(self, engine: Engine) -> "asyncio.Future[None]":
+        """Begin to read; the future ends with the thread, and fails if that did."""
+        self._engine, self._loop = engine, asyncio.get_running_loop()
+        ended: asyncio.Future[None] = self._loop.create_future()
+        threading.Thread(target=self._thread, args=(ended,), name="pump", daemon=True).start()
+        return ended
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Ask the thread to end; with `drain` it first gives everything back and commits."""
+        self._drain = drain
+        self._stopping.set()
+
+    def pause(self, topic: str) -> None:
+        """Read no more of a topic for now."""
+        self._commands.put(lambda consumer: self._set_paused(consumer, topic, paused=True))
+
+    def resume(self, topic: str) -> None:
+        """Read on."""
+        self._commands.put(lambda consumer: self._set_paused(consumer, topic, paused=False))
+
+    async def keep_committing(self) -> None:
+        """Send safe offsets to the thread once a second."""
+        while True:
+            await asyncio.sleep(COMMIT_EVERY_S)
+            offsets = self._engine.safe_offsets()
+            self._commands.put(lambda consumer, offsets=offsets: self._commit(consumer, offsets))  # type: ignore[misc]
+
+    def fault(self) -> str | None:
+        """Say what is wrong, as a readiness check does. Safe from any thread."""
+        if self._fault is None and time.monotonic() - self._seen_at > STUCK_S:
+            return "no poll for too long"
+        return self._fault
+
+    # On the thread
+
+    def _thread(self, ended: "asyncio.Future[None]") -> None:
+        error: BaseException | None = None
+        try:
+            self._run()
+        except BaseException as caught:  # noqa: BLE001 - handed to the loop, which ends the process
+            error = caught
+        self._fault = "stopped"
+        self._loop.call_soon_threadsafe(_settle, ended, error)
+
+    def _run(self) -> None:
+        config = self._config | {"error_cb": self._on_error, "on_commit": self._on_commit}
+        consumer = Consumer(config)
+        consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._fault = "not assigned yet"
+        try:
+            while not self._stopping.is_set():
+                self.poll_once(consumer)
+            if self._drain:
+                self._let_go(consumer, self._assigned, timeout_s=DRAIN_S - 2, cut_after_s=CUT_AFTER_S)
+        finally:
+            consumer.close()
+
+    def poll_once(self, consumer: Consumer) -> int:
+        """Hand over what has arrived, waiting a moment for the first; do what the loop asked for."""
+        first = consumer.poll(POLL_S)  # returns with the first record; consume() would wait for more
+        messages = [first, *consumer.consume(STATEMENT_ROWS - 1, 0)] if first is not None else []
+        batch = [received for message in messages if (received := _received(message)) is not None]
+        if batch:
+            for received in batch:
+                metrics.RECORDS_CONSUMED.labels(received.topic).inc()
+            self._loop.call_soon_threadsafe(self._engine.receive, batch)
+        self._obey(consumer)
+        self._seen_at = time.monotonic()
+        if self._seen_at - self._gauges_at > GAUGES_EVERY_S:
+            self._gauges_at = self._seen_at
+            self._set_gauges(consumer)
+        return len(batch)
+
+    def _obey(self, consumer: Consumer) -> None:
+        try:
+            while True:
+                self._commands.get_nowait()(consumer)
+        except Empty:
+            return
+
+    def _set_paused(self, consumer: Consumer, topic: str, *, paused: bool) -> None:
+        (self._paused.add if paused else self._paused.discard)(topic)
+        partitions = [TopicPartition(*partition) for partition in self._assigned if partition[0] == topic]
+        if partitions:
+            (consumer.pause if paused else consumer.resume)(partitions)
+
+    def _commit(self, consumer: Consumer, offsets: dict[PartitionId, int], *, wait: bool = False) -> None:
+        fresh = {
+            partition: offset
+            for partition, offset in offsets.items()
+            if partition in self._assigned and self._committed.get(partition) != offset
+        }
+        if not fresh:
+            return
+        self._committed |= fresh
+        places = [TopicPartition(topic, number, offset) for (topic, number), offset in fresh.items()]
+        try:
+            if wait:
+                consumer.commit(offsets=places, asynchronous=False)
+            else:
+                consumer.commit(offsets=places, asynchronous=True)
+        except KafkaException as error:
+            self._on_commit(error.args[0], places)
+
+    def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        failed = [place for place in places if error is not None or place.error is not None]
+        for place in failed:
+            self._committed.pop((place.topic, place.partition), None)  # the next round sends it again
+        if failed:
+            log.warning("commit_failed", extra={"error": str(error or failed[0].error), "partitions": len(failed)})
+
+    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        consumer.incremental_assign(places)
+        self._assigned |= _ids(places)
+        if paused := [place for place in places if place.topic in self._paused]:
+            consumer.pause(paused)
+        self._note_assignment("partitions_assigned", places)
+
+    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._let_go(consumer, _ids(places), timeout_s=REVOKE_WITHIN_S)
+        consumer.incremental_unassign(places)
+        self._note_assignment("partitions_revoked", places)
+
+    def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._forget(_ids(places))
+        self._ask(self._engine.give_back(_ids(places), lost=True, timeout_s=0))
+        consumer.incremental_unassign(places)
+        self._note_assignment("partitions_lost", places)
+
+    def _let_go(
+        self,
+        consumer: Consumer,
+        partitions: Iterable[PartitionId],
+        *,
+        timeout_s: float,
+        cut_after_s: float | None = None,
+    ) -> None:
+        partitions = set(partitions)
+        self._obey(consumer)
+        offsets = self._ask(self._engine.give_back(partitions, timeout_s=timeout_s, cut_after_s=cut_after_s))
+        self._commit(consumer, offsets, wait=True)
+        self._forget(partitions)
+
+    def _forget(self, partitions: set[PartitionId]) -> None:
+        self._assigned -= partitions
+        for partition in partitions:
+            self._committed.pop(partition, None)
+
+    def _ask(self, coroutine: Coroutine[Any, Any, dict[PartitionId, int]]) -> dict[PartitionId, int]:
+        future: Future[dict[PartitionId, int]] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result(timeout=REVOKE_WITHIN_S + 10)
+
+    def _note_assignment(self, event: str, places: list[TopicPartition]) -> None:
+        self._fault = None
+        metrics.PARTITIONS.set(len(self._assigned))
+        log.info(event, extra={"partitions": sorted(f"{place.topic}/{place.partition}" for place in places)})
+
+    def _on_error(self, error: KafkaError) -> None:
+        log.warning("kafka_error", extra={"error": error.name(), "detail": error.str()})
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._fault = "brokers out of reach"
+
+    def _set_gauges(self, consumer: Consumer) -> None:
+        if not self._assigned:
+            return
+        for place in consumer.position([TopicPartition(*partition) for partition in self._assigned]):
+            _, high = consumer.get_watermark_offsets(place, cached=True)
+            if place.offset >= 0 and high >= 0:
+                lag = max(high - place.offset, 0)
+                metrics.CONSUMER_LAG.labels(place.topic, place.partition).set(lag)
+                self._fault = None if self._fault == "brokers out of reach" else self._fault
+
+
+def _received(message: Message) -> Received | None:
+    if (error := message.error()) is not None:
+        if error.fatal():
+            raise KafkaException(error)
+        log.warning("kafka_error", extra={"error": error.name(), "topic": message.topic()})
+        return None
+    return Received(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        _as_bytes(message.key()),
+        _as_bytes(message.value()),
+        message.headers(),  # type: ignore[arg-type]
+    )
+
+
+def _as_bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _ids(places: Iterable[TopicPartition]) -> set[PartitionId]:
+    return {(place.topic, place.partition) for place in places}
+
+
+def _settle(ended: "asyncio.Future[None]", error: BaseException | None) -> None:
+    if ended.done():
+        return
+    if error is None:
+        ended.set_result(None)
+    else:
+        ended.set_exception(error)

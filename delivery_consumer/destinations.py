@@ -1,0 +1,192 @@
+"""What is held against one destination so that it harms no other: slots, breaker, retry budget. No I/O, no clock.
+
+Instants are seconds of one monotonic clock, given by the caller.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+WINDOW_S: Final = 30.0
+MIN_CALLS: Final = 10
+FAILURE_RATE: Final = 0.5
+COOL_DOWN_S: Final = 10.0
+MAX_COOL_DOWN_S: Final = 300.0
+SILENCE_S: Final = 1.0
+BUDGET_SHARE: Final = 0.1
+BUDGET_PER_S: Final = 1.0
+BUDGET_CAP: Final = 10.0
+
+
+class Breaker:
+    """Opens when half of the recent calls failed; then one probe at a time until one works.
+
+    Recent is the current and the previous half of a 30 s window. Each probe that fails doubles the pause, up to 5 min.
+    """
+
+    def __init__(self) -> None:
+        self._half_began = 0.0
+        self._current, self._previous = [0, 0], [0, 0]  # calls, failures
+        self._pause_s = COOL_DOWN_S
+        self._open_until: float | None = None
+        self._probing = False
+
+    @property
+    def closed(self) -> bool:
+        """Say whether calls go through freely."""
+        return self._open_until is None
+
+    def blocked_for_s(self, now: float) -> float | None:
+        """Return None if a call may begin, which in the half-open state makes it the probe; else the seconds left."""
+        if self._open_until is None:
+            return None
+        if now < self._open_until:
+            return self._open_until - now
+        if self._probing:
+            return self._pause_s
+        self._probing = True
+        return None
+
+    def blocks(self, now: float) -> bool:
+        """Say whether a call would be refused now; asking changes nothing."""
+        return self._open_until is not None and (now < self._open_until or self._probing)
+
+    def note(self, *, failed: bool, now: float) -> None:
+        """Count how a call ended."""
+        if self._open_until is not None:
+            self._note_probe(failed=failed, now=now)
+            return
+        self._turn(now)
+        self._current[0] += 1
+        self._current[1] += failed
+        calls, failures = self._current[0] + self._previous[0], self._current[1] + self._previous[1]
+        if failed and calls >= MIN_CALLS and failures >= FAILURE_RATE * calls:
+            self._open_until = now + self._pause_s
+
+    def _note_probe(self, *, failed: bool, now: float) -> None:
+        if failed and self._probing:
+            self._pause_s = min(2 * self._pause_s, MAX_COOL_DOWN_S)
+            self._open_until = now + self._pause_s
+        elif not failed:  # a call from before it opened counts too: the destination works
+            self._open_until, self._pause_s = None, COOL_DOWN_S
+            self._current, self._previous = [0, 0], [0, 0]
+        self._probing = False
+
+    def _turn(self, now: float) -> None:
+        age = now - self._half_began
+        if age < WINDOW_S / 2:
+            return
+        self._previous = self._current if age < WINDOW_S else [0, 0]
+        self._current = [0, 0]
+        self._half_began = now
+
+
+class RetryBudget:
+    """Quick repeats within an attempt: one per ten first calls, and one a second; at most ten saved up."""
+
+    def __init__(self) -> None:
+        self._tokens = BUDGET_CAP
+        self._at: float | None = None
+
+    def note_first_call(self) -> None:
+        """Earn a tenth of a repeat."""
+        self._tokens = min(self._tokens + BUDGET_SHARE, BUDGET_CAP)
+
+    def take(self, now: float) -> bool:
+        """Spend one repeat if there is one."""
+        if self._at is not None:
+            self._tokens = min(self._tokens + (now - self._at) * BUDGET_PER_S, BUDGET_CAP)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a provider allows each of its destinations."""
+
+    slots: int  # calls under way at most
+    first_slots: int  # the same until it has proved itself; grows by one with each success
+    waiting: int | None  # how many may wait once it has fallen silent; None: any number
+
+
+class Destination:
+    """One webhook origin or SMTP host."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self.name, self.limits = name, limits
+        self.breaker, self.budget = Breaker(), RetryBudget()
+        self.in_use = 0
+        self.allowed = limits.first_slots
+        self._heard_at = 0.0
+
+    @property
+    def proven(self) -> bool:
+        """Say whether its last calls worked; a configured relay counts as proven from the start."""
+        return self.allowed > 1
+
+    def has_room(self, now: float) -> bool:
+        """Say whether another call may begin.
+
+        None may while earlier ones are under way and nothing was heard for a second: a destination that hangs is
+        thereby left with what it got in its first second. With an open breaker any number may, to be ended at once.
+        """
+        if self.breaker.blocks(now):
+            return True
+        return self.in_use < self.allowed and not self.silent(now)
+
+    def silent(self, now: float) -> bool:
+        """Say whether calls are under way of which none has ended for a second."""
+        return self.in_use > 0 and now - self._heard_at >= SILENCE_S
+
+    def enter(self, now: float) -> None:
+        """Take a slot."""
+        if not self.in_use:
+            self._heard_at = now
+        self.in_use += 1
+
+    def leave(self, now: float) -> None:
+        """Return a slot."""
+        self.in_use -= 1
+        self._heard_at = now
+
+    def note(self, *, worked: bool, answered: bool, now: float) -> None:
+        """Learn from a call: `worked` means it was accepted, or refused for reasons of that one notification."""
+        self.breaker.note(failed=not worked, now=now)
+        if worked:
+            self.allowed = min(self.allowed + 1, self.limits.slots)
+        else:
+            floor = min(self.limits.first_slots, self.limits.slots)
+            self.allowed = max(self.allowed - 1 if answered else self.allowed // 2, floor)
+
+
+class Destinations:
+    """The destinations in use and the most recent idle ones; an idle one that is forgotten starts afresh."""
+
+    def __init__(self, *, keep: int = 10_000) -> None:
+        self._keep = keep
+        self._known: OrderedDict[str, Destination] = OrderedDict()
+
+    def get(self, name: str, limits: Limits) -> Destination:
+        """Return the destination of this name."""
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = Destination(name, limits)
+            self._forget_idle()
+        else:
+            self._known.move_to_end(name)
+        return known
+
+    def open_breakers(self) -> int:
+        """Count the destinations whose breaker is not closed."""
+        return sum(not destination.breaker.closed for destination in self._known.values())
+
+    def _forget_idle(self) -> None:
+        for _ in range(min(len(self._known) - self._keep, 8)):
+            name, oldest = next(iter(self._known.items()))
+            if oldest.in_use:
+                self._known.move_to_end(name)
+            else:
+                del self._known[name]

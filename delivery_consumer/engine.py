@@ -1,0 +1,340 @@
+"""Received records to ended attempts: claim, hand to workers, write back, renew, give back. No Kafka in it."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, Protocol
+
+from delivery_consumer import metrics
+from delivery_consumer.delivery import Deliverer
+from delivery_consumer.lanes import Lanes
+from delivery_consumer.store import Store
+from delivery_consumer.work import Job, PartitionId, Received, Source, job_of
+from shared.db.notifications import Ended, Ticket
+from shared.model import Channel
+from shared.records import UndecodableRecordError
+
+log = logging.getLogger(__name__)
+STATEMENT_ROWS: Final = 500
+NORMAL_SHARE: Final = 5
+"""Of each five workers, and of each five places in a claim, one is the normal lane's first."""
+
+
+class Intake(Protocol):
+    """The side of Kafka, as the engine sees it. Calls return at once."""
+
+    def pause(self, topic: str) -> None:
+        """Read no more of a topic for now."""
+        ...
+
+    def resume(self, topic: str) -> None:
+        """Read on."""
+        ...
+
+
+class PoisonStore(Protocol):
+    """Where records go that nobody can decode."""
+
+    async def set_aside(self, received: Received, reason: str) -> None:
+        """Publish it unchanged to the dead-letter topic; return once Kafka has acknowledged it."""
+        ...
+
+
+class Engine:
+    """The consumer without Kafka. Everything it does is a method that a test can call by itself."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        deliverer: Deliverer,
+        lanes: Lanes,
+        intake: Intake,
+        poison: PoisonStore,
+        channels: frozenset[Channel],
+        high_topics: frozenset[str],
+        lease_s: float,
+        in_flight: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._deliverer, self._lanes = store, deliverer, lanes
+        self._intake, self._poison, self._channels = intake, poison, channels
+        self._high_topics, self._lease_s, self._limit, self._clock = high_topics, lease_s, in_flight, clock
+        self._sources: dict[PartitionId, Source] = {}
+        self._unclaimed: dict[bool, deque[Job]] = {True: deque(), False: deque()}  # by `high`
+        self._held: dict[Ticket, Job] = {}  # claimed by us, not yet written back
+        self._outcomes: deque[tuple[Job, Ended]] = deque()
+        self._releases: deque[Job] = deque()
+        self._poisoned: deque[tuple[Source, Received, str]] = deque()
+        self._in_flight: dict[str, int] = {}
+        self._paused: set[str] = set()
+        self._to_claim, self._to_write, self._to_set_aside = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    # Intake
+
+    def receive(self, batch: Iterable[Received]) -> None:
+        """Take records in: decode, set the undecodable aside, line the others up for the claim."""
+        for received in batch:
+            source = self._source(received.topic, received.partition)
+            if source.leaving:
+                continue
+            source.offsets.begin((received.offset,))
+            source.in_hand += 1
+            self._count(received.topic, +1)
+            try:
+                self._unclaimed[source.high].append(job_of(received, source, self._channels))
+            except UndecodableRecordError as error:
+                self._poisoned.append((source, received, error.reason))
+                self._to_set_aside.set()
+        if self._unclaimed[True] or self._unclaimed[False]:
+            self._to_claim.set()
+        for topic, count in self._in_flight.items():
+            if count >= self._limit and topic not in self._paused:
+                self._paused.add(topic)
+                self._intake.pause(topic)
+
+    def safe_offsets(self) -> dict[PartitionId, int]:
+        """Return the offset of each partition that a restart may begin at."""
+        return {
+            partition: safe
+            for partition, source in self._sources.items()
+            if not source.leaving and (safe := source.offsets.safe) is not None
+        }
+
+    def _source(self, topic: str, partition: int) -> Source:
+        source = self._sources.get((topic, partition))
+        if source is None:
+            source = self._sources[topic, partition] = Source(topic, partition, topic in self._high_topics)
+        return source
+
+    def _count(self, topic: str, change: int) -> None:
+        count = self._in_flight[topic] = self._in_flight.get(topic, 0) + change
+        if change < 0 and topic in self._paused and count <= self._limit // 2:
+            self._paused.discard(topic)
+            self._intake.resume(topic)
+
+    # Claim
+
+    async def claim_once(self) -> int:
+        """Claim one batch and hand what is ours to the workers; return how many records were asked about."""
+        jobs = self._next_to_claim()
+        if not jobs:
+            return 0
+        began_at = self._clock()
+        answer = await self._store.claim([job.ticket for job in jobs])
+        metrics.CLAIM_SECONDS.observe(self._clock() - began_at)
+        claimed = {Ticket(row.id, row.attempt): row for row in answer.claimed}
+        for job in jobs:
+            row = claimed.pop(job.ticket, None)
+            if row is None or row.expired:
+                self._drop(job, "expired" if row else "not_pending")
+                continue
+            job.lease_until = answer.asked_at + self._lease_s
+            if row.expires_in_s is not None:
+                job.expires_at = answer.asked_at + row.expires_in_s
+            self._held[job.ticket] = job
+            self._begin(job)
+        if answer.repeated:
+            await self._give_back_unheard([job.ticket for job in jobs])
+        return len(jobs)
+
+    def _next_to_claim(self) -> list[Job]:
+        high, normal = self._unclaimed[True], self._unclaimed[False]
+        reserved = min(len(normal), STATEMENT_ROWS // NORMAL_SHARE)
+        jobs = [high.popleft() for _ in range(min(len(high), STATEMENT_ROWS - reserved))]
+        jobs += [normal.popleft() for _ in range(min(len(normal), STATEMENT_ROWS - len(jobs)))]
+        return jobs
+
+    def _begin(self, job: Job) -> None:
+        if job.source.leaving:
+            self._release(job, "partition_left")
+            return
+        self._deliverer.address(job)
+        self._lanes.put(job)
+
+    def _drop(self, job: Job, reason: str) -> None:
+        metrics.RECORDS_DROPPED.labels(reason).inc()
+        self._leave_hand(job, done=True)
+
+    async def _give_back_unheard(self, tickets: list[Ticket]) -> None:
+        """Publish again what a claim began whose answer was lost with its connection: nobody would ever send it."""
+        if unheard := [ticket for ticket in tickets if ticket not in self._held]:
+            await self._store.release(unheard, republish=True)
+
+    # Work
+
+    async def work_once(self, *, normal_first: bool = False) -> None:
+        """Wait for a job that may begin, and end it."""
+        job = await self._lanes.take(normal_first=normal_first)
+        try:
+            await self._end(job)
+        finally:
+            self._lanes.finished(job)
+
+    async def _end(self, job: Job) -> None:
+        if job.source.leaving:
+            self._release(job, "partition_left")
+        elif reason := self._deliverer.unsendable(job):
+            self._release(job, reason)
+        else:
+            self._outcomes.append((job, await self._attempt(job)))
+            self._to_write.set()
+
+    async def _attempt(self, job: Job) -> Ended:
+        job.worker = task = asyncio.current_task()
+        try:
+            return await self._deliverer.attempt(job)
+        except asyncio.CancelledError:
+            if not job.cut or task is None:
+                raise
+            task.uncancel()
+            return self._deliverer.cut_off(job)
+        finally:
+            job.worker = None
+
+    def _release(self, job: Job, reason: str) -> None:
+        metrics.JOBS_RELEASED.labels(reason).inc()
+        self._releases.append(job)
+        self._to_write.set()
+
+    # Write-back
+
+    async def write_back_once(self) -> int:
+        """Write one batch of outcomes back and give back what was not sent; return how many."""
+        ended = [self._outcomes.popleft() for _ in range(min(len(self._outcomes), STATEMENT_ROWS))]
+        if ended:
+            began_at = self._clock()
+            ours = await self._store.write_back([outcome for _, outcome in ended])
+            metrics.WRITE_BACK_SECONDS.observe(self._clock() - began_at)
+            metrics.LEASES_TAKEN_OVER.inc(len(ended) - ours)
+        for job, _ in ended:
+            self._leave_hand(job, done=True)
+        return len(ended) + await self._release_once()
+
+    async def _release_once(self) -> int:
+        jobs = [self._releases.popleft() for _ in range(min(len(self._releases), STATEMENT_ROWS))]
+        # A partition that is handed over has its records read again; everything else needs a new record.
+        again = {job for job in jobs if job.source.leaving and not job.source.lost}
+        for republish in (False, True):
+            if tickets := [job.ticket for job in jobs if (job not in again) is republish]:
+                await self._store.release(tickets, republish=republish)
+        for job in jobs:
+            self._leave_hand(job, done=job not in again)
+        return len(jobs)
+
+    def _leave_hand(self, job: Job, *, done: bool) -> None:
+        if self._held.get(job.ticket) is job:
+            del self._held[job.ticket]
+        self._leave(job.source, job.offset, done=done)
+
+    def _leave(self, source: Source, offset: int, *, done: bool) -> None:
+        if done:
+            source.offsets.done(offset)
+        source.in_hand -= 1
+        self._count(source.topic, -1)
+        if source.leaving and not source.in_hand:
+            source.idle.set()
+
+    # Leases, poison, partitions that leave
+
+    async def renew_once(self) -> int:
+        """Extend the leases that are more than half over; let go of what was taken over."""
+        soon = self._clock() + self._lease_s / 2
+        due = [ticket for ticket, job in self._held.items() if job.lease_until < soon]
+        for start in range(0, len(due), STATEMENT_ROWS):
+            asked = due[start : start + STATEMENT_ROWS]
+            renewed, asked_at = await self._store.renew(asked)
+            for ticket in asked:
+                if (job := self._held.get(ticket)) is None:
+                    continue
+                if ticket in renewed:
+                    job.lease_until = asked_at + self._lease_s
+                elif not job.begun:
+                    job.taken_over = True
+        return len(due)
+
+    async def set_aside_once(self) -> int:
+        """Set undecodable records aside; return how many."""
+        count = len(self._poisoned)
+        for _ in range(count):
+            source, received, reason = self._poisoned.popleft()
+            await self._poison.set_aside(received, reason)
+            metrics.RECORDS_POISONED.labels(reason).inc()
+            self._leave(source, received.offset, done=True)
+        return count
+
+    async def give_back(
+        self,
+        partitions: Iterable[PartitionId],
+        *,
+        lost: bool = False,
+        timeout_s: float,
+        cut_after_s: float | None = None,
+    ) -> dict[PartitionId, int]:
+        """Let partitions go: begin nothing more of them, end what is under way, return the offsets to commit.
+
+        What was claimed and not begun is pending again before this returns. A call under way is waited for; after
+        `cut_after_s` it is cut off and ends `unknown`. After `timeout_s` this returns in any case: the claim keeps
+        the next owner from sending what is still open here.
+        """
+        leaving = [source for partition in partitions if (source := self._sources.pop(partition, None))]
+        for source in leaving:
+            source.leaving, source.lost = True, lost
+        self._drop_unclaimed()
+        for job in self._lanes.take_out_leaving():
+            self._release(job, "partition_left")
+        waits = [asyncio.create_task(source.idle.wait()) for source in leaving if source.in_hand]
+        if waits and cut_after_s is not None:
+            await asyncio.wait(waits, timeout=cut_after_s)
+            self._cut_off()
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=timeout_s - (cut_after_s or 0))
+            for wait in late:
+                wait.cancel()
+        return {(s.topic, s.partition): safe for s in leaving if (safe := s.offsets.safe) is not None}
+
+    def _drop_unclaimed(self) -> None:
+        for high, queue in self._unclaimed.items():
+            self._unclaimed[high] = deque(job for job in queue if not job.source.leaving)
+            for job in queue:
+                if job.source.leaving:
+                    self._leave_hand(job, done=False)
+
+    def _cut_off(self) -> None:
+        for job in list(self._held.values()):
+            if job.source.leaving and job.worker is not None:
+                job.cut = True
+                job.worker.cancel()
+
+    # Loops
+
+    async def run(self, workers: int) -> None:
+        """Work until cancelled; a bug ends all of it."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat(self.claim_once, self._to_claim))
+            tasks.create_task(self._repeat(self.write_back_once, self._to_write))
+            tasks.create_task(self._repeat(self.set_aside_once, self._to_set_aside))
+            tasks.create_task(self._keep_leases())
+            for number in range(workers):
+                tasks.create_task(self._work(normal_first=number % NORMAL_SHARE == NORMAL_SHARE - 1))
+
+    async def _work(self, *, normal_first: bool) -> None:
+        while True:
+            await self.work_once(normal_first=normal_first)
+
+    async def _repeat(self, once: Callable[[], Awaitable[int]], wake: asyncio.Event) -> None:
+        while True:
+            await wake.wait()
+            wake.clear()
+            while await once():
+                pass
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / 6)
+            await self.renew_once()
+            for topic, count in self._in_flight.items():
+                metrics.IN_FLIGHT.labels(topic).set(count)
+            metrics.BREAKERS_OPEN.set(self._deliverer.destinations.open_breakers())

@@ -1,0 +1,158 @@
+"""Claimed jobs until a worker takes them: high lane first, one at a time per ordering key, slots per destination."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from delivery_consumer.destinations import Destination
+from delivery_consumer.work import Job
+
+
+class Lanes:
+    """Where claimed jobs wait. A job waits for its key, then for a slot of its destination, then for a worker.
+
+    So a worker is never held by a queue: what it takes may begin at once. Destinations that have not proved
+    themselves share `unproven_slots` among all of them, which leaves the other workers to those that answer.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], unproven_slots: int) -> None:
+        self._clock, self._unproven_slots = clock, unproven_slots
+        self._high: deque[Job] = deque()
+        self._normal: deque[Job] = deque()
+        self._keys: dict[tuple[str, str], deque[Job]] = {}  # a key is present while one of its jobs is on its way
+        self._waiting: dict[Destination, deque[Job]] = {}
+        self._starved: dict[Destination, None] = {}  # kept back by the shared share, in order
+        self._unproven_in_use = 0
+        self._idle: deque[asyncio.Future[None]] = deque()
+
+    def put(self, job: Job) -> None:
+        """Let a job in; jobs of one key in the order of their offsets."""
+        if (key := job.key) is not None:
+            if (queue := self._keys.get(key)) is not None:
+                queue.append(job)
+                return
+            self._keys[key] = deque()
+        self._admit(job)
+
+    async def take(self, *, normal_first: bool = False) -> Job:
+        """Wait for a job that may begin now. Call `finished` with it afterwards, whatever became of it."""
+        while (job := self.take_now(normal_first=normal_first)) is None:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter.cancelled():
+                    self._wake()
+        return job
+
+    def take_now(self, *, normal_first: bool = False) -> Job | None:
+        """Return a job that may begin now, or None."""
+        first, second = (self._normal, self._high) if normal_first else (self._high, self._normal)
+        return first.popleft() if first else second.popleft() if second else None
+
+    def finished(self, job: Job) -> None:
+        """Return a job's slot and let its key go on."""
+        if job.holds_slot and job.destination is not None:
+            job.holds_slot = False
+            self._note_change(job.destination, lambda destination: destination.leave(self._clock()))
+            self._promote(job.destination)
+            self._feed_starved()
+        self._next_of_key(job)
+
+    def note(self, destination: Destination, *, worked: bool, answered: bool) -> None:
+        """Learn from a call that ended; slots may grow or shrink by it."""
+        now = self._clock()
+        self._note_change(destination, lambda d: d.note(worked=worked, answered=answered, now=now))
+
+    def take_out_leaving(self) -> list[Job]:
+        """Remove and return the jobs of partitions that leave and are still waiting for something.
+
+        All jobs of a key are in one partition, so a key leaves as a whole.
+        """
+        behind = [job for key in list(self._keys) for job in self._split(self._keys[key])]
+        waiting = [job for destination in list(self._waiting) for job in self._split(self._waiting[destination])]
+        ready = self._split(self._high) + self._split(self._normal)
+        for destination in [destination for destination, queue in self._waiting.items() if not queue]:
+            del self._waiting[destination]
+        for job in waiting:
+            self._next_of_key(job)
+        for job in ready:
+            self.finished(job)
+        return ready + waiting + behind
+
+    def _split(self, queue: deque[Job]) -> list[Job]:
+        leaving = [job for job in queue if job.source.leaving]
+        if leaving:
+            staying = [job for job in queue if not job.source.leaving]
+            queue.clear()
+            queue.extend(staying)
+        return leaving
+
+    def _next_of_key(self, job: Job) -> None:
+        if (key := job.key) is None:
+            return
+        if queue := self._keys.get(key):
+            self._admit(queue.popleft())
+        else:
+            self._keys.pop(key, None)
+
+    def _admit(self, job: Job) -> None:
+        destination = job.destination
+        if destination is None or job.refused:
+            self._ready(job)
+            return
+        queue = self._waiting.get(destination)
+        if not queue and self._has_room(destination):
+            self._start(destination, job)
+        elif self._is_full(destination, queue):
+            job.refused = "destination_busy"
+            self._ready(job)
+        else:
+            self._waiting.setdefault(destination, deque()).append(job)
+
+    def _is_full(self, destination: Destination, queue: deque[Job] | None) -> bool:
+        limit = destination.limits.waiting
+        return limit is not None and queue is not None and len(queue) >= limit and destination.silent(self._clock())
+
+    def _has_room(self, destination: Destination) -> bool:
+        if not destination.has_room(self._clock()):
+            return False
+        if destination.proven or self._unproven_in_use < self._unproven_slots:
+            return True
+        self._starved[destination] = None
+        return False
+
+    def _start(self, destination: Destination, job: Job) -> None:
+        job.holds_slot = True
+        self._note_change(destination, lambda d: d.enter(self._clock()))
+        self._ready(job)
+
+    def _note_change(self, destination: Destination, change: Callable[[Destination], None]) -> None:
+        before = 0 if destination.proven else destination.in_use
+        change(destination)
+        self._unproven_in_use += (0 if destination.proven else destination.in_use) - before
+
+    def _promote(self, destination: Destination) -> None:
+        queue = self._waiting.get(destination)
+        while queue and self._has_room(destination):
+            self._start(destination, queue.popleft())
+        if queue is not None and not queue:
+            del self._waiting[destination]
+
+    def _feed_starved(self) -> None:
+        while self._starved and self._unproven_in_use < self._unproven_slots:
+            destination = next(iter(self._starved))
+            del self._starved[destination]
+            self._promote(destination)
+
+    def _ready(self, job: Job) -> None:
+        (self._high if job.source.high else self._normal).append(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._idle:
+            waiter = self._idle.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return

@@ -1,0 +1,99 @@
+"""A record on its way through the consumer: as Kafka handed it over, and as a job that a worker takes."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from delivery_consumer.destinations import Destination
+from delivery_consumer.offsets import PartitionOffsets
+from shared.db.notifications import Ticket
+from shared.model import Channel
+from shared.records import (
+    HEADER_CORRELATION_ID,
+    HEADER_TRACEPARENT,
+    Record,
+    UndecodableRecordError,
+    attempt_of,
+    decode_headers,
+    decode_record,
+)
+
+Headers = list[tuple[str, bytes | str | None]]
+PartitionId = tuple[str, int]
+"""Topic and partition."""
+
+
+class Received(NamedTuple):
+    """One Kafka record, its bytes as they were read."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """An assigned partition while we own it. A partition that comes back later is a new Source."""
+
+    topic: str
+    partition: int
+    high: bool
+    offsets: PartitionOffsets = field(default_factory=PartitionOffsets)
+    leaving: bool = False  # being given back or lost: nothing of it is begun any more
+    lost: bool = False  # somebody else may own it already
+    in_hand: int = 0  # records read and neither ended nor given back
+    idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while leaving and nothing is in hand
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One attempt of one notification, from reading its record to the end of its write-back."""
+
+    record: Record
+    ticket: Ticket
+    source: Source
+    offset: int
+    traceparent: str | None
+    correlation_id: str | None
+    lease_until: float = 0.0  # monotonic clock
+    expires_at: float | None = None  # monotonic clock
+    destination: Destination | None = None
+    holds_slot: bool = False
+    refused: str | None = None  # ended before it was begun, as transient, for this reason
+    begun: bool = False  # a provider may have been called
+    taken_over: bool = False  # the lease was over and somebody else ended the attempt
+    cut: bool = False  # stopped in the middle because the process has to end
+    tries: int = 0
+    worker: asyncio.Task[None] | None = None
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """Return what it keeps order by, or None."""
+        ordering_key = self.record.ordering_key
+        return (self.record.tenant_id, ordering_key) if ordering_key else None
+
+
+def job_of(received: Received, source: Source, channels: frozenset[Channel]) -> Job:
+    """Decode a record into a job. Raises UndecodableRecordError for what no release of ours has written."""
+    headers = decode_headers(received.headers)
+    record = decode_record(received.value)
+    if record.channel not in channels:
+        raise UndecodableRecordError("unknown_channel")
+    try:
+        ticket = Ticket(UUID(record.id), attempt_of(headers))
+    except ValueError as error:
+        if isinstance(error, UndecodableRecordError):
+            raise
+        raise UndecodableRecordError("bad_field") from error
+    return Job(
+        record,
+        ticket,
+        source,
+        received.offset,
+        headers.get(HEADER_TRACEPARENT) or None,
+        headers.get(HEADER_CORRELATION_ID) or None,
+    )
