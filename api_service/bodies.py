@@ -1,5 +1,7 @@
 """Reading request bodies: bounded, of a known type, strictly JSON."""
 
+import contextlib
+import socket
 from typing import Any, Final
 
 import flask
@@ -44,12 +46,20 @@ def read_bytes(max_bytes: int) -> bytes:
     try:
         body: bytes = environ["wsgi.input"].read(max_bytes + 1 if declared is None else declared)
     except OSError as error:
+        _read_no_more(environ)
         raise Problem("request_timeout", "the body did not arrive in time") from error
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     if declared is not None and len(body) < declared:
         raise Problem("malformed_body", "the body is shorter than its Content-Length")
     return body
+
+
+def _read_no_more(environ: dict[str, Any]) -> None:
+    """End the reading side of the connection: gunicorn would wait for the rest of the body once more."""
+    if connection := environ.get("gunicorn.socket"):
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)
 
 
 def parse(body: bytes, *, pointer: str = "") -> Any:

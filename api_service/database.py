@@ -9,12 +9,15 @@ from psycopg import Connection, errors
 from psycopg_pool import ConnectionPool
 
 from api_service import metrics
+from api_service.deadlines import Deadlines
 from shared.db import OUTAGE, open_pool
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POOL_TIMEOUT_S: Final = 2.0
+WORK_TIMEOUT_S: Final = 6.0
+"""Just above statement_timeout: it matters where the server is past keeping that."""
 SESSION_SETTINGS: Final[tuple[LiteralString, ...]] = (
     "SET statement_timeout = '5s'",
     "SET lock_timeout = '2s'",
@@ -52,6 +55,7 @@ class Database:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
+        self._deadlines = Deadlines(WORK_TIMEOUT_S)
 
     def run(self, work: Callable[[Connection[Any]], T], *, repeatable: bool = True) -> T:
         """Return what `work` returns, on a connection of the pool.
@@ -74,6 +78,7 @@ class Database:
 
     def close(self) -> None:
         """Close the pool."""
+        self._deadlines.close()
         self._pool.close()
 
     def _run_once(self, work: Callable[[Connection[Any]], T]) -> T:
@@ -83,7 +88,8 @@ class Database:
             raise _unavailable("no_connection") from error
         metrics.CONNECTIONS_IN_USE.inc()
         try:
-            return work(conn)
+            with self._deadlines.on(conn):
+                return work(conn)
         except psycopg.Error as error:
             if conn.broken:
                 raise _BrokenConnectionError from error

@@ -1,5 +1,6 @@
 """An application whose PostgreSQL is away: what it answers, it answers without one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from psycopg_pool import ConnectionPool
 
+from api_service import wsgi
 from api_service.app import create_app
 from api_service.settings import ApiSettings, read_settings
 from shared.settings import Environment
@@ -19,9 +21,11 @@ def settings() -> ApiSettings:
 
 
 @pytest.fixture
-def app(settings: ApiSettings, tmp_path: Path) -> Flask:
+def app(settings: ApiSettings, tmp_path: Path) -> Iterator[Flask]:
     """An application on a pool that was never opened."""
-    return create_app(settings, ConnectionPool("", open=False), tmp_path)
+    app = create_app(settings, ConnectionPool("", open=False), tmp_path)
+    yield app
+    wsgi.close(app)
 
 
 @pytest.fixture
