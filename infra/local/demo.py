@@ -16,14 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from infra.local.background import LOCAL_DIR, ended_by_signals
+from infra.local.clients import UnmetError
 from infra.local.errors import LocalStackError
 from infra.local.kafka import delete_topics
 from infra.local.stack import Ports, Stack
-from infra.local.story import BATCH_SIZE, BATCHES, Chapter, Promise, Story, UnmetError
+from infra.local.story import BATCH_SIZE, BATCHES, Chapter, Promise, Story
 
 _TOTAL = BATCHES * BATCH_SIZE
 # What an operator would set to see in seconds what takes minutes in production; everything else is at its default.
-_HURRY = {"RETRY_LADDER_S": "3,3,5,5,5,5"}
+_HURRY = {"RETRY_LADDER_S": "3,3,5,5,5,5", "DELIVERY_LEASE_S": "5"}
 _PLAIN_EVERY_S = 2.0
 _PLAIN_WIDTH = 130
 
@@ -85,7 +86,7 @@ def tell(stack: Stack, console: Console) -> list[Promise]:
     """Play all chapters; one that goes wrong is a promise that did not hold, and the story goes on."""
     promises: list[Promise] = []
     with progress_display(console) as display:
-        story = Story(stack.urls, stack.services["delivery_consumer"], display.show)
+        story = Story(stack.urls, stack.services, display.show)
         for chapter in story.chapters():
             console.print(f"\n[bold]{chapter.title}[/]")
             for promise in played(chapter):
@@ -100,12 +101,12 @@ def say(console: Console, line: str) -> None:
     console.print(line, highlight=False, soft_wrap=True)
 
 
-def played(chapter: Chapter) -> list[Promise]:
+def played(chapter: Chapter) -> Iterator[Promise]:
     """Play one chapter; what it expected in vain becomes a promise that did not hold."""
     try:
-        return list(chapter.play())
+        yield from chapter.play()
     except (UnmetError, httpx.HTTPError, LocalStackError) as error:
-        return [Promise(chapter.title, held=False, seen=str(error) or type(error).__name__)]
+        yield Promise(chapter.title, held=False, seen=str(error) or type(error).__name__)
 
 
 class Display:

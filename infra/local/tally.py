@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 MAX_RECENT = 20_000
 MAX_RECENT_BYTES = 64 * 1024 * 1024
 MAX_IDS = 1_000_000  # about 120 MB of counts; what comes after is counted in total only
-_SHOWN_DUPLICATES = 100
+_SHOWN_DUPLICATES = 1_000
 
 
 class Sized(Protocol):

@@ -1,0 +1,129 @@
+"""Both ends of the pipeline as a demo or a test sees them: the API that takes, and the receivers that are reached."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import httpx
+
+NOTIFICATIONS = "/api/v1/notifications"
+DEAD_LETTERS = "/api/v1/dead-letters"
+_UNFINISHED = ("pending", "processing", "failed")  # a scheduled one may wait for as long as it likes
+_WAIT_S = 20.0
+
+T = TypeVar("T")
+
+
+class UnmetError(Exception):
+    """Something expected did not happen in time, or was not as expected."""
+
+
+class Producer:
+    """A client of the API."""
+
+    def __init__(self, base_url: str) -> None:
+        self.http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False)
+
+    def post(self, **notification: Any) -> str:
+        """Have a notification accepted; return its id. Raises UnmetError for any answer but 202."""
+        answer = self.http.post(NOTIFICATIONS, json=notification)
+        if answer.status_code != 202:
+            raise UnmetError(f"the API answered {answer.status_code}: {answer.text[:200]}")
+        return str(answer.json()["id"])
+
+    def post_batch(self, notifications: list[dict[str, Any]]) -> list[str]:
+        """Have up to 1,000 notifications accepted by one request; return their ids in order."""
+        answer = self.http.post(f"{NOTIFICATIONS}/batch", json=notifications).raise_for_status()
+        return [one["id"] for one in answer.json()["notifications"]]
+
+    def cancel(self, notification_id: str) -> int:
+        """Ask for a cancel; return the answer's status code."""
+        return self.http.post(f"{NOTIFICATIONS}/{notification_id}/cancel").status_code
+
+    def status(self, notification_id: str) -> str:
+        """The status of a notification now."""
+        return str(got(self.http, f"{NOTIFICATIONS}/{notification_id}")["status"])
+
+    def outcomes(self, notification_id: str) -> list[str]:
+        """How each of its attempts ended, in order."""
+        attempts = got(self.http, f"{NOTIFICATIONS}/{notification_id}")["attempts"]
+        return [attempt["outcome"] for attempt in attempts]
+
+    def dead_letter(self, notification_id: str, **filters: str) -> dict[str, Any] | None:
+        """The dead letter of a notification, if there is one that fits the filters, such as status="resolved"."""
+        letters = got(self.http, DEAD_LETTERS, **filters)["data"]
+        return next((letter for letter in letters if letter["notification_id"] == notification_id), None)
+
+    def all_ended(self) -> bool:
+        """Say whether nothing waits to be sent, is under way, or is to be tried again."""
+        return not any(got(self.http, NOTIFICATIONS, status=status, limit="1")["data"] for status in _UNFINISHED)
+
+    def wait_for_status(self, notification_id: str, status: str) -> None:
+        """Return once a notification has this status. Raises UnmetError if it has another one for too long."""
+        wait_for(
+            lambda: self.status(notification_id) == status,
+            f"status {status}",
+            now=lambda: f", it is {self.status(notification_id)}",
+        )
+
+
+class Receiver:
+    """The webhook receiver of this stack (webhook_receiver.py)."""
+
+    def __init__(self, base_url: str) -> None:
+        self._http = httpx.Client(base_url=base_url, timeout=10.0, trust_env=False)
+        self._base_url = base_url
+
+    def url(self, hook: str) -> str:
+        """Where a hook takes deliveries."""
+        return f"{self._base_url}/hooks/{hook}"
+
+    def fail(self, hook: str, **behaviour: Any) -> None:
+        """Have a hook misbehave, for example with status=503."""
+        self._http.post("/behaviour", json={"path": f"/hooks/{hook}", **behaviour}).raise_for_status()
+
+    def mend(self, hook: str) -> None:
+        """Have a hook behave again."""
+        self._http.delete("/behaviour", params={"path": f"/hooks/{hook}"}).raise_for_status()
+
+    def received(self, hook: str, notification_id: str) -> list[dict[str, Any]]:
+        """Every delivery of a notification to a hook, refused ones included, newest first."""
+        return list(got(self._http, "/received", path=f"/hooks/{hook}", id=notification_id)["data"])
+
+    def stats(self, hook: str) -> dict[str, Any]:
+        """The totals of a hook."""
+        return dict(got(self._http, "/stats", path=f"/hooks/{hook}"))
+
+    def ids(self, hook: str) -> set[str]:
+        """All notifications a hook has accepted."""
+        return set(self._http.get("/ids", params={"path": f"/hooks/{hook}"}).raise_for_status().text.split())
+
+
+class Mailbox:
+    """The mail sink of this stack (smtp_sink.py)."""
+
+    def __init__(self, base_url: str) -> None:
+        self._http = httpx.Client(base_url=base_url, timeout=10.0, trust_env=False)
+
+    def about(self, notification_id: str) -> list[dict[str, Any]]:
+        """Every mail sent for a notification, newest first, with its text."""
+        found = got(self._http, "/messages", notification_id=notification_id)["data"]
+        return [dict(got(self._http, f"/messages/{mail['n']}")) for mail in found]
+
+
+def got(client: httpx.Client, at: str, /, **parameters: str) -> Mapping[str, Any]:
+    """GET a JSON object. Raises httpx.HTTPError for any answer but a good one."""
+    answer = client.get(at, params=parameters)
+    answer.raise_for_status()
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def wait_for(look: Callable[[], T | None], what: str, *, now: Callable[[], str] = str, timeout_s: float = _WAIT_S) -> T:
+    """Return the first true value of `look`. Raises UnmetError, with what is there `now`, when time is up."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise UnmetError(f"{what} was not seen within {timeout_s:.0f} s{now()}")
+        time.sleep(0.1)
+    return found
