@@ -1,0 +1,55 @@
+"""The README's commands do what it says, as they are printed."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Client
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+COMMANDS: list[str] = re.findall(r"(?ms)^```bash\n(.+?)^```", README)
+
+
+def run(client: Client, command: str) -> str:
+    """Run a command line against the stack; an answer of 4xx or 5xx fails it."""
+    at_port = command.replace("http://localhost:8080", client.stack.urls["api"])
+    script = f"set -e; curl() {{ command curl --silent --show-error --fail --noproxy '*' \"$@\"; }}\n{at_port}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_every_command_of_the_readme_works(client: Client) -> None:
+    """Mails arrive, the webhook arrives signed, a repeat is answered as before, the lists list."""
+    answers = [run(client, command) for command in COMMANDS]
+    again = run(client, COMMANDS[1])
+
+    mail, webhook, batch, lists = answers
+    assert all("202" in answer.splitlines()[0] for answer in (mail, webhook, batch))
+    assert "Idempotent-Replayed: true" in again
+    assert lists.count('"has_more":false') == 2
+    sent = re.findall(r'"id":"([0-9a-f-]{36})"', mail + webhook + batch)
+    assert len(sent) == 4
+    for notification_id in sent:
+        client.wait_for(notification_id, "sent")
+    (received,) = client.receiver("/received", path="/hooks/default")["data"]
+    assert (received["id"], received["signature"]) == (sent[1], "ok")
+
+
+def test_the_readme_names_only_targets_and_pages_there_are(client: Client) -> None:
+    """`make` targets, and what is served at the paths of the table."""
+    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
+    targets = set(re.findall(r"(?m)^([a-z0-9_-]+):", makefile))
+
+    assert set(re.findall(r"make ([a-z-]+)", README)) - targets == set()
+    for path in ("/docs", "/openapi.json", "/health/live", "/health/ready", "/health", "/metrics"):
+        assert f"`{path}`" in README or f"GET {path}`" in README
+        client.http.get(path).raise_for_status()
+    documented = set(re.findall(r"`(?:POST|GET|DELETE)? ?(/(?:api|webhook)/[a-z0-9/{}-]+)`", README))
+    served = set(client.http.get("/openapi.json").json()["paths"])
+    named = {re.sub(r"\{\w+\}", "{}", path) for path in served}
+    assert {re.sub(r"\{\w+\}", "{}", path) for path in documented} - named == set()
