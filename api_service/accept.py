@@ -71,10 +71,11 @@ def prepare(request: NotificationRequest, *, topics: Topics, origin: Origin) -> 
     Writing the result twice writes it once: the second time fails on its id.
     """
     notification_id = uuid7()
+    id_text = str(notification_id)
     created_at = _EPOCH + timedelta(milliseconds=uuid7_unix_ms(notification_id))
-    key = record_key(origin.tenant_id, str(notification_id), request.ordering_key)
+    key = record_key(origin.tenant_id, id_text, request.ordering_key)
     record = Record(
-        id=str(notification_id),
+        id=id_text,
         tenant_id=origin.tenant_id,
         channel=request.channel,
         recipient=request.recipient,

@@ -19,9 +19,13 @@ _CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 _URL_CHARS: Final = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # RFC 3986: printable ASCII less " < > \ ^ ` { | }
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*"
                                r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?", re.IGNORECASE)  # fmt: skip
-# Addresses the library would return unchanged; a test compares the two. The library takes 60 µs, this one takes 1.
+# Addresses that the full checks would return unchanged, in a tenth of their time; tests compare the two.
 _PLAIN_EMAIL: Final = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9_+-]|\.(?!\.)){0,61}(?<!\.)@(?:[a-z0-9]{1,62}\.){1,3}(?:com|org|net|io|dev|de|fr|eu|uk)"
+)
+_PLAIN_URL: Final = re.compile(
+    r"https?://(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,4}[a-z]{2,20}(?::[1-9][0-9]{1,3})?"
+    r"(?:/[A-Za-z0-9._~/%=&?:@+,;-]*)?"
 )
 
 
@@ -51,8 +55,15 @@ def checked_url(url: str) -> str:
     """
     if len(url) > MAX_URL_CHARS:
         raise FaultyValueError("too_long", f"a URL has at most {MAX_URL_CHARS} characters")
+    if _PLAIN_URL.fullmatch(url):
+        return url
     if not _URL_CHARS.fullmatch(url):
         raise FaultyValueError("invalid_url", "a URL holds printable ASCII characters; others are percent-encoded")
+    _check_parts(url)
+    return url
+
+
+def _check_parts(url: str) -> None:
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
@@ -68,7 +79,6 @@ def checked_url(url: str) -> str:
         raise FaultyValueError("invalid_url", "a port is a number from 1 to 65535")
     if not host or not _is_host(host):
         raise FaultyValueError("invalid_url", "a URL needs a host name or address")
-    return url
 
 
 def _is_host(host: str) -> bool:

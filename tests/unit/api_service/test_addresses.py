@@ -1,4 +1,4 @@
-"""The quick check of common addresses agrees with the library it saves."""
+"""The quick checks of common addresses agree with the full ones that they save."""
 
 from email_validator import validate_email
 from hypothesis import given, settings
@@ -14,3 +14,12 @@ def test_what_the_quick_check_takes_the_library_takes_unchanged(address: str) ->
     parsed = validate_email(address, check_deliverability=False, allow_smtputf8=False)
 
     assert parsed.ascii_email == address
+
+
+@settings(max_examples=300)
+@given(st.from_regex(addresses._PLAIN_URL, fullmatch=True))
+def test_a_url_that_the_quick_check_takes_passes_the_full_one(url: str) -> None:
+    """Part by part."""
+    assert addresses._URL_CHARS.fullmatch(url)
+
+    addresses._check_parts(url)
