@@ -1,0 +1,173 @@
+"""The repository as a whole: pages tell the truth, locks agree, and nothing of one machine is in it."""
+
+import ast
+import pkgutil
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.dockerfiles import EXTRAS, REPOSITORY, locked
+
+PACKAGES = [*EXTRAS, "shared", "infra"]
+MAX_MODULE_LINES, MAX_TEST_LINES = 450, 550
+NOT_OURS = {".git", ".venv", ".local", ".hypothesis", "dist", "htmlcov"}
+
+
+def committed() -> list[Path]:
+    """Every text file of the project, as git lists them; in an unpacked archive, every file there is."""
+    if (REPOSITORY / ".git").exists():
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\0")
+        paths = [REPOSITORY / name for name in names if name]
+    else:
+        paths = [path for path in REPOSITORY.rglob("*") if not NOT_OURS & set(path.relative_to(REPOSITORY).parts)]
+    return [path for path in paths if path.is_file() and not path.name.endswith(".pyc")]
+
+
+FILES = committed()
+PAGES = [path for path in FILES if path.suffix == ".md"]
+MODULES = [path for path in FILES if path.suffix == ".py"]
+
+
+def name_of(path: Path) -> str:
+    """A path as it is shown."""
+    return str(path.relative_to(REPOSITORY))
+
+
+def test_there_is_something_to_check() -> None:
+    """Or every check below would hold of nothing."""
+    assert len(MODULES) > 80
+    assert len(PAGES) > 15
+
+
+@pytest.mark.parametrize(
+    ("what", "pattern"),
+    [
+        ("a path of one machine", r"(?<![\w.~])/(?:home|Users|work|mnt|ro" + r"ot)/\w"),
+        (
+            "the host of a package index",
+            "|".join((r"python" + r"hosted\.org", r"pypi\." + "org", r"npm" + r"js\.(?:org|com)")),
+        ),
+        ("the host of an image registry", "|".join((r"docker" + r"\.io/", r"ghcr" + r"\.io", r"quay" + r"\.io"))),
+        ("the host of a jar repository", "|".join((r"repo1?\.maven", r"maven" + r"\.org"))),
+        ("an index option", r"--(?:extra-)?index" + r"-url[ =]"),
+        ("unfinished work", "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X"))),
+        ("blanks at the end of a line", r"[ \t]+$"),
+        ("a carriage return", "\r"),
+    ],
+)
+def test_no_file_has(what: str, pattern: str) -> None:
+    """It would be true on one machine, or for one day."""
+    found = []
+    for path in FILES:
+        if path.suffix in {".txt", ".json"} and path.parent.name in {"locks", "golden"} and what == "unfinished work":
+            continue  # sums in hexadecimal and base64 spell anything
+        text = path.read_bytes().decode("utf-8")
+        found += [f"{name_of(path)}: {match[0]!r}" for match in re.finditer(pattern, text, re.MULTILINE)]
+
+    assert found == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_says_what_it_is_for_and_is_not_too_long(path: Path) -> None:
+    """One thought per module."""
+    text = path.read_text(encoding="utf-8")
+
+    assert ast.get_docstring(ast.parse(text)) or not text
+    limit = MAX_TEST_LINES if path.is_relative_to(REPOSITORY / "tests") else MAX_MODULE_LINES
+    assert text.count("\n") <= limit
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    """To a file of this repository and, with an anchor, to a heading in it."""
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"(?m)^#+ (.+)$", linked.read_text())
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_and_names_on_a_page_exist(page: Path) -> None:
+    """`outbox_relay/reader.py` is a file, `shared.db.outbox.read` something that can be imported."""
+    quoted = set(re.findall(r"`([^`\n]+)`", page.read_text()))
+    top = "|".join([*PACKAGES, "tests", "docs", "locks"])
+
+    files = {text for text in quoted if re.fullmatch(rf"(?:{top})/[\w./-]*", text)}
+    assert {text for text in files if not (REPOSITORY / text).exists()} == set()
+    for text in quoted:
+        if re.fullmatch(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+", text) and not (REPOSITORY / text).exists():
+            assert resolves(text), text
+
+
+def resolves(dotted: str) -> bool:
+    """Say whether a dotted name is a module, or something in one."""
+    try:
+        pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def names_of_tests() -> set[str]:
+    """The names of all tests."""
+    paths = [path for path in MODULES if path.name.startswith("test_")]
+    return {name for path in paths for name in re.findall(r"(?m)^(?:async )?def (test_\w+)", path.read_text())}
+
+
+def test_every_guarantee_names_tests_that_exist() -> None:
+    """A promise without one is not on the page."""
+    rows = re.findall(r"(?m)^\| (\*\*.+)\|$", (REPOSITORY / "docs/guarantees.md").read_text())
+    named = [set(re.findall(r"`(test_\w+)`", row)) for row in rows]
+
+    assert len(rows) > 25
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests] == []
+    assert set().union(*named) - names_of_tests() == set()
+
+
+def test_decisions_have_their_four_parts_and_a_number_of_their_own() -> None:
+    """Status, Context, Decision, Consequences, on one page each."""
+    pages = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
+
+    assert [page.name[:4] for page in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
+    for page in pages:
+        text = page.read_text()
+        assert text.startswith(f"# {page.name[:4]} ")
+        assert re.findall(r"(?m)^## (.+)$", text) == ["Context", "Decision", "Consequences"]
+        assert re.search(r"(?m)^\*\*Status:\*\* (accepted|superseded by)", text)
+        assert text.count("\n") < 80
+
+
+def test_code_names_decisions_that_exist() -> None:
+    """A source that is cited can be read."""
+    cited = {name for path in MODULES for name in re.findall(r"docs/decisions/[\w-]+\.md", path.read_text())}
+
+    assert cited
+    assert {name for name in cited if not (REPOSITORY / name).exists()} == set()
+
+
+@pytest.mark.parametrize("extra", EXTRAS.values())
+def test_an_image_installs_what_the_tests_ran_with(extra: str) -> None:
+    """One resolution: each lock is within the one of the development environment, every package with its sums."""
+    everything = locked("dev")
+    text = (REPOSITORY / "locks" / f"{extra}.txt").read_text()
+    entries = re.split(r"(?m)^(?=[\w.-]+==)", text)[1:]
+
+    assert {name: everything.get(name) for name in locked(extra)} == locked(extra)
+    assert len(entries) == len(locked(extra))
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_every_package_is_in_the_distribution_and_its_scripts_start_something() -> None:
+    """What pyproject.toml names can be imported."""
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    scripts = dict(re.findall(r'(?m)^(notify-\w+) = "([\w.]+):main"$', project))
+
+    assert sorted(scripts.values()) == sorted(f"{service}.__main__" for service in EXTRAS)
+    assert all((REPOSITORY / module.replace(".", "/")).with_suffix(".py").is_file() for module in scripts.values())
+    assert re.search(r"(?m)^packages = (.+)$", project)[1].count('"') == 2 * len(PACKAGES)  # type: ignore[index]
