@@ -120,7 +120,8 @@ def test_listeners_and_cluster_are_named_consistently() -> None:
     cluster = re.findall(r"(?m)^CLUSTER_ID=(.+)$", (REPOSITORY / "infra/kafka/broker.env").read_text())
 
     controller = listeners.pop(properties["controller.listener.names"])
-    assert advertised == listeners
+    assert advertised == {"INTERNAL": listeners["INTERNAL"], "EXTERNAL": "9092"}  # where compose publishes it
+    assert f"127.0.0.1:9092:{listeners['EXTERNAL']}" in (REPOSITORY / "docker-compose.yml").read_text()
     assert properties["inter.broker.listener.name"] in listeners
     assert set(re.findall(r"(\w+):PLAINTEXT", properties["listener.security.protocol.map"])) == {
         *listeners,
