@@ -78,7 +78,8 @@ def _finish(response: Response) -> Response:
     metrics.REQUESTS.labels(method, route, str(response.status_code)).inc()
     metrics.REQUEST_SECONDS.labels(method, route).observe(took_s)
     if not route.startswith(_QUIET):
-        log.info(
+        log.log(
+            logging.WARNING if response.status_code >= 500 else logging.INFO,
             "request",
             extra={
                 "method": method,

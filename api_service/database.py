@@ -1,6 +1,7 @@
 """Work on PostgreSQL within a bounded time: an answer, or 503 in about two seconds."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final, LiteralString, TypeVar
 
@@ -16,6 +17,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POOL_TIMEOUT_S: Final = 2.0
+AWAY_FOR_S: Final = 1.0
+AWAY_TIMEOUT_S: Final = 0.05
+"""Once a wait for a connection was in vain, others wait this short for a second: a queue of requests drains quickly
+instead of waiting two seconds each, and each second one of them looks properly."""
 WORK_TIMEOUT_S: Final = 6.0
 """Just above statement_timeout: it matters where the server is past keeping that."""
 SESSION_SETTINGS: Final[tuple[LiteralString, ...]] = (
@@ -56,6 +61,7 @@ class Database:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._deadlines = Deadlines(WORK_TIMEOUT_S)
+        self._away_until = 0.0
 
     def run(self, work: Callable[[Connection[Any]], T], *, repeatable: bool = True) -> T:
         """Return what `work` returns, on a connection of the pool.
@@ -82,9 +88,12 @@ class Database:
         self._pool.close()
 
     def _run_once(self, work: Callable[[Connection[Any]], T]) -> T:
+        is_away = time.monotonic() < self._away_until
         try:
-            conn = self._pool.getconn()
+            conn = self._pool.getconn(timeout=AWAY_TIMEOUT_S if is_away else POOL_TIMEOUT_S)
         except OUTAGE as error:
+            if not is_away:
+                self._away_until = time.monotonic() + AWAY_FOR_S
             raise _unavailable("no_connection") from error
         metrics.CONNECTIONS_IN_USE.inc()
         try:

@@ -76,6 +76,16 @@ def test_without_postgres_each_request_is_refused_within_three_seconds(away: Fla
     assert away.get("/health/live").status_code == 200
 
 
+def test_without_postgres_a_queue_of_requests_drains_quickly(away: FlaskClient, server: Postgres) -> None:
+    """One a second looks for a connection properly; the others are told at once what it found."""
+    server.stop(immediate=True)
+
+    took = [post(away)[1] for _ in range(30)]
+
+    assert sum(took) < 8
+    assert sorted(took)[15] < 0.5
+
+
 def test_the_service_recovers_by_itself(away: FlaskClient, server: Postgres) -> None:
     """Also after an outage longer than the time for which the pool goes on trying."""
     server.stop(immediate=True)

@@ -71,6 +71,7 @@ def test_a_request_with_every_field_is_understood() -> None:
         ({"message": " \n"}, "/message", "empty"),
         ({"message": 5}, "/message", "not_a_string"),
         ({"message": "ä" * (128 * 1024 + 1)}, "/message", "too_long"),
+        ({"message": "\x01" * (43 * 1024)}, "/message", "too_long"),
         ({"subject": "a\r\nBcc: e@x"}, "/subject", "control_character"),
         ({"subject": "a\u2028b"}, "/subject", "control_character"),
         ({"subject": "a\x85b"}, "/subject", "control_character"),
