@@ -83,11 +83,13 @@ class Background:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         try:
-            return self._wait_until_ready(supervisor, say), True
+            state = self._wait_until_ready(supervisor, say)
         except BaseException:  # Ctrl-C as well: half a stack helps nobody
             supervisor.terminate()
             supervisor.wait(_STOP_TIMEOUT_S)
             raise
+        supervisor.returncode = 0  # it outlives us: not ours to wait for
+        return state, True
 
     def _wait_until_ready(self, supervisor: "subprocess.Popen[bytes] | None", say: Callable[[str], None]) -> State:
         deadline = time.monotonic() + _START_TIMEOUT_S

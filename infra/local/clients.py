@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -18,11 +19,24 @@ class UnmetError(Exception):
     """Something expected did not happen in time, or was not as expected."""
 
 
-class Producer:
-    """A client of the API."""
+class Client:
+    """One end, reached by HTTP; a context manager that closes its connections."""
 
     def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
         self.http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+
+
+class Producer(Client):
+    """A client of the API."""
 
     def post(self, **notification: Any) -> str:
         """Have a notification accepted; return its id. Raises UnmetError for any answer but 202."""
@@ -67,48 +81,41 @@ class Producer:
         )
 
 
-class Receiver:
+class Receiver(Client):
     """The webhook receiver of this stack (webhook_receiver.py)."""
-
-    def __init__(self, base_url: str) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=10.0, trust_env=False)
-        self._base_url = base_url
 
     def url(self, hook: str) -> str:
         """Where a hook takes deliveries."""
-        return f"{self._base_url}/hooks/{hook}"
+        return f"{self.base_url}/hooks/{hook}"
 
     def fail(self, hook: str, **behaviour: Any) -> None:
         """Have a hook misbehave, for example with status=503."""
-        self._http.post("/behaviour", json={"path": f"/hooks/{hook}", **behaviour}).raise_for_status()
+        self.http.post("/behaviour", json={"path": f"/hooks/{hook}", **behaviour}).raise_for_status()
 
     def mend(self, hook: str) -> None:
         """Have a hook behave again."""
-        self._http.delete("/behaviour", params={"path": f"/hooks/{hook}"}).raise_for_status()
+        self.http.delete("/behaviour", params={"path": f"/hooks/{hook}"}).raise_for_status()
 
     def received(self, hook: str, notification_id: str) -> list[dict[str, Any]]:
         """Every delivery of a notification to a hook, refused ones included, newest first."""
-        return list(got(self._http, "/received", path=f"/hooks/{hook}", id=notification_id)["data"])
+        return list(got(self.http, "/received", path=f"/hooks/{hook}", id=notification_id)["data"])
 
     def stats(self, hook: str) -> dict[str, Any]:
         """The totals of a hook."""
-        return dict(got(self._http, "/stats", path=f"/hooks/{hook}"))
+        return dict(got(self.http, "/stats", path=f"/hooks/{hook}"))
 
     def ids(self, hook: str) -> set[str]:
         """All notifications a hook has accepted."""
-        return set(self._http.get("/ids", params={"path": f"/hooks/{hook}"}).raise_for_status().text.split())
+        return set(self.http.get("/ids", params={"path": f"/hooks/{hook}"}).raise_for_status().text.split())
 
 
-class Mailbox:
+class Mailbox(Client):
     """The mail sink of this stack (smtp_sink.py)."""
-
-    def __init__(self, base_url: str) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=10.0, trust_env=False)
 
     def about(self, notification_id: str) -> list[dict[str, Any]]:
         """Every mail sent for a notification, newest first, with its text."""
-        found = got(self._http, "/messages", notification_id=notification_id)["data"]
-        return [dict(got(self._http, f"/messages/{mail['n']}")) for mail in found]
+        found = got(self.http, "/messages", notification_id=notification_id)["data"]
+        return [dict(got(self.http, f"/messages/{mail['n']}")) for mail in found]
 
 
 def got(client: httpx.Client, at: str, /, **parameters: str) -> Mapping[str, Any]:

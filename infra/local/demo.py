@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from infra.local.background import LOCAL_DIR, ended_by_signals
-from infra.local.clients import UnmetError
+from infra.local.clients import Mailbox, Producer, Receiver, UnmetError
 from infra.local.errors import LocalStackError
 from infra.local.kafka import delete_topics
 from infra.local.stack import Ports, Stack
@@ -85,8 +85,14 @@ def demo_environ(environ: Mapping[str, str]) -> dict[str, str]:
 def tell(stack: Stack, console: Console) -> list[Promise]:
     """Play all chapters; one that goes wrong is a promise that did not hold, and the story goes on."""
     promises: list[Promise] = []
-    with progress_display(console) as display:
-        story = Story(stack.urls, stack.services, display.show)
+    urls = stack.urls
+    with (
+        Producer(urls["api"]) as api,
+        Mailbox(urls["mail"]) as mailbox,
+        Receiver(urls["receiver"]) as receiver,
+        progress_display(console) as display,
+    ):
+        story = Story(api, mailbox, receiver, stack.services, display.show)
         for chapter in story.chapters():
             console.print(f"\n[bold]{chapter.title}[/]")
             for promise in played(chapter):

@@ -53,11 +53,16 @@ class Story:
     """
 
     def __init__(
-        self, urls: Mapping[str, str], services: Mapping[str, ManagedProcess], show: Callable[[int, int], None]
+        self,
+        api: Producer,
+        mailbox: Mailbox,
+        receiver: Receiver,
+        services: Mapping[str, ManagedProcess],
+        show: Callable[[int, int], None],
     ) -> None:
-        self._api = Producer(urls["api"])
-        self._mailbox = Mailbox(urls["mail"])
-        self._receiver = Receiver(urls["receiver"])
+        self._api = api
+        self._mailbox = mailbox
+        self._receiver = receiver
         self._services = services
         self._show = show
 

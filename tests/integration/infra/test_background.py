@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from infra.local import watchdog
-from infra.local.background import Background, State
+from infra.local.background import Background
+from infra.local.clients import Mailbox, Producer
 from infra.local.ports import free_port
 from infra.local.stack import PORT_VARIABLES
-
-NOTIFICATIONS = "/api/v1/notifications"
 
 
 @pytest.fixture
@@ -33,36 +31,29 @@ def test_a_stack_in_the_background_from_up_to_down(background: Background) -> No
     said: list[str] = []
     first, started = background.up(fresh=False, say=said.append)
     second, started_again = background.up(fresh=False, say=said.append)
-    accepted = _post_mail(first)
+    with Producer(first.urls["api"]) as producer:
+        accepted = producer.post(channel="email", recipient="ada@example.org", subject="Hello", message="It works.")
+        producer.wait_for_status(accepted, "sent")
+    with Mailbox(first.urls["mail"]) as mailbox:
+        mails = len(mailbox.about(accepted))
     pids = [first.pid, *watchdog.descendants(first.pid)]
 
     assert (first.phase, started, started_again, second.pid) == ("ready", True, False, first.pid)
     assert len([line for line in said if "ready after" in line]) == 7
-    _wait_for(lambda: _mail_about(first, accepted) == 1)
+    assert mails == 1
 
     os.kill(first.pid, signal.SIGKILL)
     _wait_for(lambda: not any(watchdog.is_alive(pid) for pid in pids))
     assert background.state() is None
 
     third, _ = background.up(fresh=False, say=said.append)
-    kept = httpx.get(f"{third.urls['api']}{NOTIFICATIONS}/{accepted}", trust_env=False).json()["status"]
+    with Producer(third.urls["api"]) as producer:
+        kept = producer.status(accepted)
     pids = [third.pid, *watchdog.descendants(third.pid)]
     ended = [background.down(), background.down()]
 
     assert (kept, ended) == ("sent", [True, False])
-    assert not any(watchdog.is_alive(pid) for pid in pids)
-
-
-def _post_mail(state: State) -> str:
-    mail = {"channel": "email", "recipient": "ada@example.org", "subject": "Hello", "message": "It works."}
-    answer = httpx.post(state.urls["api"] + NOTIFICATIONS, json=mail, trust_env=False)
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
-
-
-def _mail_about(state: State, notification_id: str) -> int:
-    found = httpx.get(f"{state.urls['mail']}/messages?notification_id={notification_id}", trust_env=False)
-    return len(found.json()["data"])
+    _wait_for(lambda: not any(watchdog.is_alive(pid) for pid in pids))
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:

@@ -42,13 +42,14 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]
 
 
 @pytest.fixture(scope="module")
-def sink_process(supervisor: Supervisor) -> Sink:
+def sink_process(supervisor: Supervisor) -> Iterator[Sink]:
     """One sink for this module."""
     smtp_port, http_port = free_port(), free_port()
     ports = [f"--smtp-port={smtp_port}", f"--http-port={http_port}"]
     process = supervisor.process("sink", [sys.executable, "-m", "infra.local.smtp_sink", *ports]).start()
     process.wait_healthy(f"http://127.0.0.1:{http_port}/health/ready")
-    return Sink(smtp_port, httpx.Client(base_url=f"http://127.0.0.1:{http_port}", trust_env=False))
+    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", trust_env=False) as client:
+        yield Sink(smtp_port, client)
 
 
 @pytest.fixture
@@ -60,13 +61,14 @@ def sink(sink_process: Sink) -> Sink:
 
 
 @pytest.fixture(scope="module")
-def receiver_process(supervisor: Supervisor) -> httpx.Client:
+def receiver_process(supervisor: Supervisor) -> Iterator[httpx.Client]:
     """One receiver for this module."""
     port = free_port()
     command = [sys.executable, "-m", "infra.local.webhook_receiver", f"--port={port}"]
     process = supervisor.process("receiver", command, env={"WEBHOOK_SECRETS": SECRET}, cwd=Path.cwd()).start()
     process.wait_healthy(f"http://127.0.0.1:{port}/health/ready")
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=5)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=5) as client:
+        yield client
 
 
 @pytest.fixture
