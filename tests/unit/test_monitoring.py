@@ -13,7 +13,22 @@ from prometheus_client import REGISTRY
 from tests.dockerfiles import EXTRAS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-WORDS = {"sum", "max", "min", "by", "rate", "increase", "deriv", "count", "vector", "or", "and", "histogram_quantile"}
+WORDS = {
+    "sum",
+    "max",
+    "min",
+    "by",
+    "rate",
+    "increase",
+    "deriv",
+    "count",
+    "vector",
+    "or",
+    "and",
+    "unless",
+    "offset",
+    "histogram_quantile",
+}
 FROM_PROMETHEUS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 
 
