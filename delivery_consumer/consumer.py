@@ -28,7 +28,9 @@ COMMIT_EVERY_S: Final = 1.0
 GAUGES_EVERY_S: Final = 5.0
 REVOKE_WITHIN_S: Final = 60.0
 CUT_AFTER_S: Final = DRAIN_S - 4
-STUCK_S: Final = 30.0
+STUCK_S: Final = 90.0  # a revocation may take REVOKE_WITHIN_S
+SPARE_AFTER_S: Final = 15.0
+_UNASSIGNED: Final = "not assigned yet"
 _Command = Callable[[Consumer], None]
 
 
@@ -44,7 +46,7 @@ class Pump:
         self._committed: dict[PartitionId, int] = {}
         self._drain = True
         self._fault: str | None = "not started"
-        self._seen_at = time.monotonic()
+        self._began_at = self._seen_at = time.monotonic()
         self._gauges_at = 0.0
 
     # For the loop
@@ -78,7 +80,10 @@ class Pump:
 
     def fault(self) -> str | None:
         """Say what is wrong, as a readiness check does. Safe from any thread."""
-        if self._fault is None and time.monotonic() - self._seen_at > STUCK_S:
+        now = time.monotonic()
+        if self._fault == _UNASSIGNED and now - self._began_at > SPARE_AFTER_S:
+            return None  # more consumers than partitions: a spare one is well
+        if self._fault is None and now - self._seen_at > STUCK_S:
             return "no poll for too long"
         return self._fault
 
@@ -97,7 +102,7 @@ class Pump:
         config = self._config | {"error_cb": self._on_error, "on_commit": self._on_commit}
         consumer = Consumer(config)
         consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
-        self._fault = "not assigned yet"
+        self._fault = _UNASSIGNED
         try:
             while not self._stopping.is_set():
                 self.poll_once(consumer)

@@ -97,7 +97,7 @@ class RetryBudget:
         if self._at is not None:
             self._tokens = min(self._tokens + (now - self._at) * BUDGET_PER_S, BUDGET_CAP)
         self._at = now
-        if self._tokens < 1:
+        if self._tokens < 1 - 1e-9:  # ten tenths
             return False
         self._tokens -= 1
         return True

@@ -51,6 +51,11 @@ class Lanes:
         first, second = (self._normal, self._high) if normal_first else (self._high, self._normal)
         return first.popleft() if first else second.popleft() if second else None
 
+    @property
+    def has_ready(self) -> bool:
+        """Say whether a job may begin now."""
+        return bool(self._high or self._normal)
+
     def finished(self, job: Job) -> None:
         """Return a job's slot and let its key go on."""
         if job.holds_slot and job.destination is not None:

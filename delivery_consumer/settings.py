@@ -96,7 +96,7 @@ def _read_email(env: Environment, *, needed: bool) -> EmailSettings:
     if host is None and needed:
         env.faults.append(Fault("SMTP_HOST", None, "the name of the SMTP host"))
     sender_name, sender = parseaddr(name_and_address or "")
-    if (name_and_address is not None or needed) and not _ADDRESS.fullmatch(sender):
+    if (name_and_address is not None or needed) and not (_ADDRESS.fullmatch(sender) and sender_name.isprintable()):
         env.faults.append(Fault("SMTP_FROM", name_and_address, "an address, or Name <address>"))
     tls = env.choice("SMTP_TLS", SmtpTls.STARTTLS, SmtpTls)
     return EmailSettings(

@@ -154,7 +154,7 @@ def _connect_reason(error: Exception) -> str:
         return "smtp_login_refused"
     if isinstance(error, aiosmtplib.SMTPResponseException):
         return f"smtp_{error.code}" if 400 <= error.code <= 599 else "smtp_bad_answer"
-    if isinstance(error, aiosmtplib.SMTPNotSupported | ssl.SSLError):
+    if isinstance(error, ssl.SSLError) or type(error) is aiosmtplib.SMTPException:  # the latter: STARTTLS not offered
         return "tls_failed"
     return "connect_failed"
 

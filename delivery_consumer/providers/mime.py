@@ -91,6 +91,8 @@ def _chunks(value: str) -> list[bytes]:
 def _mailbox(name: str, address: str) -> str:
     if not name:
         return header_value(address)
+    if _CONTROL.search(name):
+        raise ValueError("control character in a header")
     plain = _ATOMS.fullmatch(name) and "=?" not in name and len(name) <= 60
     return f"{name if plain else _encoded(name)} <{header_value(address)}>"
 

@@ -1,0 +1,414 @@
+"""The engine on fakes, a step at a time."""
+
+import asyncio
+
+import pytest
+
+from delivery_consumer.destinations import COOL_DOWN_S, MIN_CALLS, Limits
+from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
+from delivery_consumer.work import Received
+from shared.model import Outcome, uuid7
+from shared.records import Record
+from tests.unit.delivery_consumer.fakes import HIGH, LEASE_S, NORMAL, Bench, until_blocked
+
+
+def failing(*errors: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """A provider's behaviour: these errors one after another, then success."""
+    left = list(errors)
+
+    async def behave(_: Record) -> None:
+        if left:
+            raise left.pop(0)
+
+    return behave
+
+
+async def test_a_record_is_claimed_sent_written_back_and_then_committed() -> None:
+    """The offset moves only once the outcome is stored."""
+    bench = Bench()
+    (id_,) = bench.records()
+
+    await bench.engine.claim_once()
+    await bench.work()
+    assert (bench.sent, bench.safe()) == ([id_], 0)
+    await bench.engine.write_back_once()
+
+    assert bench.safe() == 1
+    (ended,) = bench.store.ended
+    assert (str(ended.id), ended.outcome, ended.receipt, ended.tries) == (id_, Outcome.ACCEPTED, "http_200", 1)
+    assert (ended.topic, ended.partition, ended.offset, ended.destination) == (NORMAL, 0, 0, "a.example")
+
+
+async def test_what_cannot_be_claimed_is_done() -> None:
+    """Duplicates, cancelled and expired notifications are passed over and their offsets committed."""
+    bench = Bench()
+    duplicate, cancelled, expired = str(uuid7()), str(uuid7()), str(uuid7())
+    bench.store.refuse, bench.store.expired = {cancelled}, {expired}
+    bench.engine.receive([bench.received(id_) for id_ in (duplicate, cancelled, expired, duplicate)])
+
+    await bench.all()
+
+    assert bench.sent == [duplicate]
+    assert bench.safe() == 4
+
+
+async def test_a_key_is_sent_in_order_one_at_a_time() -> None:
+    """While a record of a key is under way the next one waits; other keys go on."""
+    bench, gate, under_way = Bench(), asyncio.Event(), []
+
+    async def wait(record: Record) -> None:
+        under_way.append(record.id)
+        if record.ordering_key == "a":
+            await gate.wait()
+
+    bench.provider.behave = wait
+    first, second, third = bench.records(3, ordering_key="a")
+    (other,) = bench.records(ordering_key="b")
+    await bench.engine.claim_once()
+    workers = [asyncio.create_task(bench.engine.work_once()) for _ in range(4)]
+    await until_blocked()
+    assert under_way == [first, other]
+
+    gate.set()
+    await asyncio.gather(*workers)
+
+    assert under_way == [first, other, second, third]
+
+
+async def test_the_high_lane_goes_first_and_the_normal_lane_has_a_reserved_share() -> None:
+    """A worker takes the high lane first; one that prefers the normal lane does not wait for it."""
+    bench = Bench()
+    (normal,) = bench.records()
+    urgent = bench.records(2, topic=HIGH)
+    await bench.engine.claim_once()
+
+    await bench.engine.work_once()
+    await bench.engine.work_once(normal_first=True)
+    await bench.engine.work_once(normal_first=True)
+
+    assert bench.sent == [urgent[0], normal, urgent[1]]
+
+
+async def test_a_claim_keeps_a_share_for_the_normal_lane() -> None:
+    """However many urgent records wait."""
+    bench = Bench(in_flight=10_000)
+    bench.records(700)
+    bench.records(700, topic=HIGH)
+
+    await bench.engine.claim_once()
+
+    assert len(bench.store.claims[0]) == 500
+    await bench.work()
+    assert len(bench.sent) == 500
+
+
+@pytest.mark.parametrize(("passed_s", "why"), [(LEASE_S - 0.5, "lease"), (10.5, "expiry")])
+async def test_nothing_begins_after_its_lease_or_its_expiry(passed_s: float, why: str) -> None:
+    """A claimed attempt that waited too long is given back and published again, not sent."""
+    bench = Bench()
+    bench.store.expires_in_s = 10 if why == "expiry" else None
+    (id_,) = bench.records()
+    await bench.engine.claim_once()
+
+    bench.clock.now += passed_s
+    await bench.work()
+    await bench.engine.write_back_once()
+
+    assert bench.sent == []
+    assert bench.store.released == [(id_, True)]
+    assert bench.safe() == 1
+
+
+async def test_leases_are_renewed_when_half_is_over() -> None:
+    """A job that waits longer than its lease is still ours, and is sent."""
+    bench = Bench()
+    (id_,) = bench.records()
+    await bench.engine.claim_once()
+    assert await bench.engine.renew_once() == 0
+
+    bench.clock.now += LEASE_S * 0.6
+    assert await bench.engine.renew_once() == 1
+    bench.clock.now += LEASE_S * 0.6
+    await bench.work()
+
+    assert bench.sent == [id_]
+
+
+async def test_an_attempt_taken_over_is_not_sent() -> None:
+    """Somebody else has ended it: it is dropped."""
+    bench = Bench()
+    bench.records()
+    await bench.engine.claim_once()
+    bench.store.taken_over = True
+
+    bench.clock.now += LEASE_S * 0.6
+    await bench.engine.renew_once()
+    await bench.work()
+    await bench.engine.write_back_once()
+
+    assert bench.sent == []
+    assert bench.safe() == 1
+
+
+async def test_undecodable_records_do_no_harm() -> None:
+    """They are set aside, their neighbours sent, and all offsets committed."""
+    bench = Bench()
+    one, two = str(uuid7()), str(uuid7())
+    bench.engine.receive([bench.received(one), Received(NORMAL, 0, 1, None, b"{", None)])
+    bench._offsets[NORMAL] = 1
+    bench.engine.receive([bench.received(two)])
+
+    await bench.all()
+    assert bench.safe() == 1
+    await bench.engine.set_aside_once()
+
+    assert bench.sent == [one, two]
+    assert [(received.value, reason) for received, reason in bench.poison.aside] == [(b"{", "not_json")]
+    assert bench.safe() == 3
+
+
+async def test_a_topic_is_paused_at_its_limit_and_resumed_at_half() -> None:
+    """Only the topic that is full."""
+    bench = Bench(in_flight=10)
+    bench.records(4)
+    bench.records(12, topic=HIGH)
+    assert bench.intake.calls == [("pause", HIGH)]
+
+    await bench.all()
+
+    assert bench.intake.calls == [("pause", HIGH), ("resume", HIGH)]
+
+
+async def test_quick_repeats_follow_a_transient_failure() -> None:
+    """Three calls within two seconds are one attempt."""
+    bench = Bench()
+    bench.provider.behave = failing(TransientDeliveryError("http_503"), TransientDeliveryError("http_503"))
+    bench.records()
+
+    await bench.all()
+
+    (ended,) = bench.store.ended
+    assert (ended.outcome, ended.tries) == (Outcome.ACCEPTED, 3)
+    assert bench.clock.now - 1000 <= 2
+
+
+async def test_three_calls_are_enough() -> None:
+    """Then the attempt is transient, with the last reason."""
+    bench = Bench()
+    bench.provider.behave = failing(*(TransientDeliveryError(f"http_50{n}") for n in range(5)))
+    bench.records()
+
+    await bench.all()
+
+    (ended,) = bench.store.ended
+    assert (ended.outcome, ended.reason, ended.tries) == (Outcome.TRANSIENT, "http_502", 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (TransientDeliveryError("http_503", retry_after_s=60), Outcome.TRANSIENT),
+        (PermanentDeliveryError("http_410"), Outcome.PERMANENT),
+        (UnknownOutcomeError("no_answer"), Outcome.UNKNOWN),
+        (RuntimeError("a bug"), Outcome.UNKNOWN),
+    ],
+)
+async def test_other_failures_are_not_repeated(error: Exception, outcome: Outcome) -> None:
+    """A long Retry-After, a permanent no, doubt and a bug of ours end the attempt at once."""
+    bench = Bench()
+    bench.provider.behave = failing(error)
+    bench.records()
+
+    await bench.all()
+
+    (ended,) = bench.store.ended
+    assert (ended.outcome, ended.tries) == (outcome, 1)
+    assert ended.retry_after_s == getattr(error, "retry_after_s", None)
+
+
+async def test_nothing_is_repeated_while_stopping() -> None:
+    """A consumer that is to end makes no second call."""
+    bench = Bench()
+    bench.deliverer.stopping = True
+    bench.provider.behave = failing(TransientDeliveryError("http_503"))
+    bench.records()
+
+    await bench.all()
+
+    assert bench.store.ended[0].tries == 1
+
+
+async def test_an_open_breaker_ends_attempts_at_once() -> None:
+    """After enough failures no call is made, and the dead letter waits until the breaker may close."""
+    bench = Bench()
+    bench.provider.behave = failing(*(UnknownOutcomeError("answer_timeout") for _ in range(MIN_CALLS)))
+    bench.records(MIN_CALLS + 5)
+    (other,) = bench.records(host="b.example")
+
+    await bench.all()
+
+    assert len(bench.sent) == MIN_CALLS + 1
+    assert other in bench.sent
+    refused = [ended for ended in bench.store.ended if ended.reason == "breaker_open"]
+    assert [(ended.outcome, ended.retry_after_s, ended.tries) for ended in refused] == [
+        (Outcome.TRANSIENT, COOL_DOWN_S, 0)
+    ] * 5
+
+
+async def test_a_destination_that_hangs_holds_its_own_slots_only() -> None:
+    """Records of a full destination wait aside; workers stay free for the others."""
+    bench, never = Bench(), asyncio.Event()
+    bench.provider.limits = Limits(slots=2, first_slots=2, waiting=5)
+
+    async def hang(record: Record) -> None:
+        if "slow" in record.recipient:
+            await never.wait()
+
+    bench.provider.behave = hang
+    bench.records(6, host="slow.example")
+    quick = bench.records(6, host="quick.example")
+    await bench.engine.claim_once()
+    workers = [asyncio.create_task(bench.engine._work(normal_first=False)) for _ in range(3)]
+    await until_blocked()
+    await until_blocked()
+
+    assert len(bench.sent) == 2 + 6
+    assert set(quick) < set(bench.sent)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.wait(workers)
+
+
+async def test_the_queue_of_a_silent_destination_is_bounded() -> None:
+    """What does not fit ends as transient, to be tried later, instead of filling the consumer."""
+    bench, never = Bench(), asyncio.Event()
+    bench.provider.limits = Limits(slots=1, first_slots=1, waiting=3)
+
+    async def hang(_: Record) -> None:
+        await never.wait()
+
+    bench.provider.behave = hang
+    bench.records()
+    await bench.engine.claim_once()
+    worker = asyncio.create_task(bench.engine.work_once())
+    await until_blocked()
+    bench.clock.now += 2
+    bench.records(5)
+    await bench.engine.claim_once()
+    await bench.work()
+    await bench.engine.write_back_once()
+
+    assert [(ended.reason, ended.outcome) for ended in bench.store.ended] == [
+        ("destination_busy", Outcome.TRANSIENT)
+    ] * 2
+    worker.cancel()
+    await asyncio.wait([worker])
+
+
+async def test_unproven_destinations_share_half_of_the_workers() -> None:
+    """New destinations begin with a slot each, and together leave workers to those that answered before."""
+    bench, never = Bench(unproven_slots=3), asyncio.Event()
+    bench.provider.limits = Limits(slots=8, first_slots=1, waiting=100)
+    for _ in range(2):  # proves itself
+        bench.records(host="good.example")
+        await bench.all()
+    bench.provider.sent.clear()
+
+    async def hang(record: Record) -> None:
+        if "good" not in record.recipient:
+            await never.wait()
+
+    bench.provider.behave = hang
+    for number in range(10):
+        bench.records(host=f"new{number}.example")
+    good = bench.records(5, host="good.example")
+    await bench.engine.claim_once()
+    workers = [asyncio.create_task(bench.engine._work(normal_first=False)) for _ in range(5)]
+    for _ in range(5):
+        await until_blocked()
+
+    assert len(bench.sent) == 3 + 5
+    assert set(good) < set(bench.sent)
+    never.set()
+    for _ in range(10):
+        await until_blocked()
+    assert len(bench.sent) == 15
+    for worker in workers:
+        worker.cancel()
+    await asyncio.wait(workers)
+
+
+async def test_giving_partitions_back_ends_what_is_under_way_and_releases_the_rest() -> None:
+    """Claimed and not begun is released without a new record; unclaimed is left; the offset stops before both."""
+    bench, gate = Bench(), asyncio.Event()
+
+    async def wait(_: Record) -> None:
+        await gate.wait()
+
+    bench.provider.behave = wait
+    (begun,) = bench.records()
+    claimed = bench.records(2, ordering_key="k") + bench.records(2)
+    await bench.engine.claim_once()
+    bench.records(3)
+    running = asyncio.create_task(bench.engine.run(1))
+    await asyncio.sleep(0)
+    await until_blocked()
+    going = asyncio.create_task(bench.engine.give_back([(NORMAL, 0)], timeout_s=5))
+    await until_blocked()
+    assert not going.done()
+    gate.set()
+
+    assert await going == {(NORMAL, 0): 1}
+
+    assert bench.sent == [begun]
+    assert {id_ for id_, _ in bench.store.released} >= set(claimed)
+    assert {republish for _, republish in bench.store.released} == {False}
+    assert bench.engine.safe_offsets() == {}
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_lost_partitions_have_their_records_published_again() -> None:
+    """Another consumer may be beyond their offsets already."""
+    bench = Bench()
+    ids = bench.records(3)
+    await bench.engine.claim_once()
+
+    await bench.engine.give_back([(NORMAL, 0)], lost=True, timeout_s=0)
+    await bench.engine.write_back_once()
+
+    assert sorted(bench.store.released) == sorted((id_, True) for id_ in ids)
+    assert bench.sent == []
+
+
+async def test_a_call_that_outlasts_the_drain_is_cut_off_as_unknown() -> None:
+    """The process ends in time; what was under way is written back for what it is."""
+    bench = Bench()
+
+    async def hang(_: Record) -> None:
+        await asyncio.Event().wait()
+
+    bench.provider.behave = hang
+    bench.records()
+    running = asyncio.create_task(bench.engine.run(2))
+    await until_blocked()
+
+    offsets = await bench.engine.give_back([(NORMAL, 0)], timeout_s=5, cut_after_s=0.01)
+
+    assert offsets == {(NORMAL, 0): 1}
+    assert [(ended.outcome, ended.reason) for ended in bench.store.ended] == [(Outcome.UNKNOWN, "stopped")]
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_claim_whose_answer_was_lost_is_published_again() -> None:
+    """What an earlier sending of the claim may have begun is given back; what we hold is not."""
+    bench = Bench()
+    known, unheard = str(uuid7()), str(uuid7())
+    bench.store.refuse, bench.store.repeated = {unheard}, True
+    bench.engine.receive([bench.received(known), bench.received(unheard)])
+
+    await bench.engine.claim_once()
+
+    assert bench.store.released == [(unheard, True)]
