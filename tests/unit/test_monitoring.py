@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
 from tests.dockerfiles import EXTRAS
 
@@ -100,3 +100,27 @@ def test_the_datasource_of_the_panels_is_the_one_provisioned() -> None:
 
     used = {panel["datasource"]["uid"] for board in dashboards() for panel in board["panels"] if "datasource" in panel}
     assert used == uids
+
+
+def documented() -> list[tuple[str, ...]]:
+    """The rows docs/metrics.md should have: series, kind, labels, meaning, in the order of the code."""
+    rows = []
+    for service in EXTRAS:
+        module = importlib.import_module(f"{service}.metrics")
+        for metric in vars(module).values():
+            if isinstance(metric, Counter | Gauge | Histogram):
+                name = metric._name + ("_total" if isinstance(metric, Counter) else "")
+                labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+                rows.append((service, name, type(metric).__name__.lower(), labels, metric._documentation))
+    return rows
+
+
+def test_every_series_is_documented_as_the_code_has_it() -> None:
+    """docs/metrics.md: name, kind, labels and meaning."""
+    page = (REPOSITORY / "docs/metrics.md").read_text()
+    shown: list[tuple[str, ...]] = []
+    for service, table in re.findall(r"(?ms)^## (\w+)$(.*?)(?=^## |\Z)", page):
+        rows = re.findall(r"(?m)^\| `(\w+)` \| (\w+) \| (.*?) \| (.+?) \|$", table)
+        shown += [(service, *(cell.strip() for cell in row)) for row in rows]
+
+    assert shown == documented()
