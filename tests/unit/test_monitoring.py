@@ -104,7 +104,7 @@ def test_the_datasource_of_the_panels_is_the_one_provisioned() -> None:
 
 def documented() -> list[tuple[str, ...]]:
     """The rows docs/metrics.md should have: series, kind, labels, meaning, in the order of the code."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for service in EXTRAS:
         module = importlib.import_module(f"{service}.metrics")
         for metric in vars(module).values():
