@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from psycopg import Connection
 
-from shared.db import idempotency_keys, notifications
-from shared.db.notifications import NewNotification, StoredAnswer
+from shared.db import accepting, idempotency_keys
+from shared.db.accepting import NewNotification, StoredAnswer
 from shared.model import Channel, OnUnknown, Priority, bucket_of, uuid7, uuid7_unix_ms
 from shared.records import Record, Topics, encode_record, record_headers, record_key
 
@@ -114,9 +114,9 @@ def prepare(request: NotificationRequest, *, topics: Topics, origin: Origin) -> 
 def write(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
     """Write prepared notifications, all or none, in one statement."""
     if len(news) == 1 and news[0].scheduled_for is None:
-        notifications.insert(conn, news[0])
+        accepting.insert(conn, news[0])
     else:
-        notifications.insert_many(conn, news)
+        accepting.insert_many(conn, news)
 
 
 def write_keyed(conn: Connection[Any], news: Sequence[NewNotification], answer: StoredAnswer) -> StoredAnswer:
@@ -125,7 +125,7 @@ def write_keyed(conn: Connection[Any], news: Sequence[NewNotification], answer: 
     That is `answer` itself, or the one of whoever came first, and then nothing was written: compare `request_sha256`.
     Raises psycopg.errors.LockNotAvailable when whoever came first has not ended within the session's lock_timeout.
     """
-    while not notifications.insert_many(conn, news, answer):
+    while not accepting.insert_many(conn, news, answer):
         if earlier := idempotency_keys.find(conn, answer.key, tenant_id=answer.tenant_id):
             return earlier
         # It was pruned between the two statements, so the key is free again.

@@ -14,7 +14,7 @@ from api_service import accept
 from api_service.faults import Fault
 from api_service.problems import ParameterFault, Problem
 from shared.db import idempotency_keys
-from shared.db.notifications import NewNotification, StoredAnswer
+from shared.db.accepting import NewNotification, StoredAnswer
 
 HEADER: Final = "Idempotency-Key"
 _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import orjson
 
+from shared.db.accepting import NewNotification
 from shared.db.attempts import Attempt
 from shared.db.dlq_messages import DeadLetter
 from shared.db.notification_lists import Notification
-from shared.db.notifications import NewNotification
 
 NOTIFICATIONS_PATH: Final = "/api/v1/notifications"
 DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"

@@ -16,7 +16,7 @@ from api_service.responses import dumps
 from api_service.routes.notifications import answered, replay_or_refuse
 from api_service.routing import Routes
 from api_service.services import origin, services
-from shared.db.notifications import NewNotification
+from shared.db.accepting import NewNotification
 
 MAX_ITEMS: Final = 1000
 PATH: Final = f"{NOTIFICATIONS_PATH}/batch"

@@ -17,8 +17,8 @@ from api_service.responses import dumps, json_response
 from api_service.routing import Routes
 from api_service.services import origin, services
 from shared.db import attempts, dlq_messages, notification_lists, notifications
+from shared.db.accepting import NewNotification
 from shared.db.notification_lists import Filter, Notification
-from shared.db.notifications import NewNotification
 
 routes: Final = Routes("notifications", "Send notifications and follow them.")
 OPERATION: Final = f"POST {NOTIFICATIONS_PATH}"

@@ -1,11 +1,11 @@
-"""The idempotency_keys table: stored answers. Keys are written with what they accept, see notifications.insert_many."""
+"""The idempotency_keys table: stored answers. Keys are written with what they accept, see accepting.insert_many."""
 
 from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from shared.db.notifications import StoredAnswer
+from shared.db.accepting import StoredAnswer
 
 
 def find(conn: Connection[Any], key: str, *, tenant_id: str) -> StoredAnswer | None:

@@ -1,11 +1,11 @@
-"""The notifications table: every write to a status stands on this page or beside the outbox row that follows from it.
+"""The notifications table: the moves between states, each one guarded statement with the outbox row that follows.
 
+Accepting is in shared.db.accepting, promotion in shared.db.outbox.
 Each function uses the caller's connection and never commits. On an autocommit connection each is one transaction.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
@@ -13,163 +13,7 @@ import orjson
 from psycopg import Connection
 
 from shared.db.outbox import APPEND_PENDING, RECORD_HEADERS, RECORD_KEY
-from shared.model import Channel, OnUnknown, Outcome, Priority, Status
-
-
-@dataclass(frozen=True, slots=True)
-class NewNotification:
-    """A notification about to be accepted, with its record and routing ready."""
-
-    id: UUID
-    tenant_id: str
-    channel: Channel
-    recipient: str
-    priority: Priority
-    on_unknown: OnUnknown
-    created_at: datetime
-    bucket: int
-    topic: str
-    key: bytes
-    record: bytes
-    headers: dict[str, str]
-    ordering_key: str | None = None
-    scheduled_for: datetime | None = None
-    expires_at: datetime | None = None
-    expires_in_s: float | None = None  # counted from now() of PostgreSQL; used where expires_at is None
-    traceparent: str | None = None
-    correlation_id: str | None = None
-
-    @property
-    def status(self) -> Status:
-        """Return the state it is accepted in."""
-        return Status.SCHEDULED if self.scheduled_for else Status.PENDING
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """The answer to a keyed request, kept with the key in the transaction that accepts."""
-
-    tenant_id: str
-    key: str
-    request_sha256: bytes
-    status: int
-    body: bytes
-    path: str | None
-
-
-def insert(conn: Connection[Any], new: NewNotification) -> None:
-    """Accept one pending notification that has no idempotency key: row and outbox row, one round trip.
-
-    The outbox SELECT reads from `n`, so the transaction has its xid before `nextval` hands out a seq: the relay's
-    bound on gaps rests on that.
-    """
-    query = """
-        WITH n AS (
-            INSERT INTO notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status,
-                                       expires_at, created_at, bucket, topic, traceparent, correlation_id, record)
-            VALUES (%(id)s, %(tenant_id)s, %(channel)s, %(recipient)s, %(priority)s, %(ordering_key)s, %(on_unknown)s,
-                    'pending', coalesce(%(expires_at)s, now() + %(expires_in_s)s * interval '1 second'),
-                    %(created_at)s, %(bucket)s, %(topic)s, %(traceparent)s, %(correlation_id)s, %(record)s)
-            RETURNING id, bucket, topic, record
-        )
-        INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
-        SELECT id, bucket, topic, %(key)s, record, %(headers)s::jsonb FROM n
-    """
-    parameters = {
-        "id": new.id,
-        "tenant_id": new.tenant_id,
-        "channel": new.channel.value,
-        "recipient": new.recipient,
-        "priority": new.priority.value,
-        "ordering_key": new.ordering_key,
-        "on_unknown": new.on_unknown.value,
-        "expires_at": new.expires_at,
-        "expires_in_s": new.expires_in_s,
-        "created_at": new.created_at,
-        "bucket": new.bucket,
-        "topic": new.topic,
-        "traceparent": new.traceparent,
-        "correlation_id": new.correlation_id,
-        "record": new.record,
-        "key": new.key,
-        "headers": orjson.dumps(new.headers).decode(),
-    }
-    conn.execute(query, parameters)
-
-
-def insert_many(conn: Connection[Any], news: Sequence[NewNotification], answer: StoredAnswer | None = None) -> bool:
-    """Accept any number of notifications, all or none, in one round trip; with `answer`, under its idempotency key.
-
-    Returns False, having written nothing, where that key exists already: read its answer with
-    shared.db.idempotency_keys.find. While another transaction is writing the same key this waits for its end, up to
-    the session's lock_timeout, then raises psycopg.errors.LockNotAvailable. The rows go as one jsonb parameter, which
-    costs a tenth of lists of columns.
-    """
-    query = """
-        WITH k AS (
-            INSERT INTO idempotency_keys (tenant_id, key, request_sha256, response_status, response_body, response_path)
-            SELECT %(tenant_id)s, %(key)s, %(sha256)s, %(status)s, %(body)s, %(path)s WHERE %(key)s::text IS NOT NULL
-            ON CONFLICT DO NOTHING RETURNING key
-        ), item AS (
-            SELECT * FROM jsonb_to_recordset(%(items)s::jsonb) AS item(
-                id uuid, tenant_id text, channel text, recipient text, priority text, ordering_key text,
-                on_unknown text, status text, scheduled_for timestamptz, expires_at timestamptz, expires_in_s float8,
-                created_at timestamptz, bucket smallint, topic text, traceparent text, correlation_id text, record text,
-                key text, headers jsonb)
-             WHERE %(key)s::text IS NULL OR EXISTS (SELECT FROM k)
-        ), n AS (
-            INSERT INTO notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status,
-                                       scheduled_for, expires_at, created_at, bucket, topic, traceparent,
-                                       correlation_id, record)
-            SELECT id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status, scheduled_for,
-                   coalesce(expires_at, now() + expires_in_s * interval '1 second'), created_at, bucket, topic,
-                   traceparent, correlation_id, convert_to(record, 'UTF8') FROM item
-            RETURNING id, tenant_id, status, scheduled_for, bucket, topic, record
-        ), due AS (
-            INSERT INTO outbox_due (notification_id, tenant_id, due_at)
-            SELECT id, tenant_id, scheduled_for FROM n WHERE status = 'scheduled'
-        ), o AS (
-            INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
-            SELECT n.id, n.bucket, n.topic, convert_to(item.key, 'UTF8'), n.record, item.headers
-              FROM n JOIN item USING (id) WHERE n.status = 'pending' ORDER BY n.id
-        )
-        SELECT %(key)s::text IS NULL OR EXISTS (SELECT FROM k)
-    """
-    parameters = {
-        "tenant_id": answer and answer.tenant_id,
-        "key": answer and answer.key,
-        "sha256": answer and answer.request_sha256,
-        "status": answer and answer.status,
-        "body": answer and answer.body,
-        "path": answer and answer.path,
-        "items": orjson.dumps([_as_item(new) for new in news]).decode(),
-    }
-    row = conn.execute(query, parameters).fetchone()
-    return bool(row and row[0])
-
-
-def _as_item(new: NewNotification) -> dict[str, Any]:
-    return {
-        "id": new.id,
-        "tenant_id": new.tenant_id,
-        "channel": new.channel,
-        "recipient": new.recipient,
-        "priority": new.priority,
-        "ordering_key": new.ordering_key,
-        "on_unknown": new.on_unknown,
-        "status": new.status,
-        "scheduled_for": new.scheduled_for,
-        "expires_at": new.expires_at,
-        "expires_in_s": new.expires_in_s,
-        "created_at": new.created_at,
-        "bucket": new.bucket,
-        "topic": new.topic,
-        "traceparent": new.traceparent,
-        "correlation_id": new.correlation_id,
-        "record": new.record.decode(),
-        "key": new.key.decode(),
-        "headers": new.headers,
-    }
+from shared.model import Outcome
 
 
 @dataclass(frozen=True, slots=True)

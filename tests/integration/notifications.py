@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.db.notifications import NewNotification
+from shared.db.accepting import NewNotification
 from shared.model import Channel, OnUnknown, Priority, bucket_of, uuid7
 from shared.records import Record, Topics, encode_record, record_headers, record_key
 

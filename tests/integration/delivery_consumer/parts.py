@@ -15,8 +15,8 @@ from confluent_kafka import Producer
 from delivery_consumer.__main__ import Service
 from delivery_consumer.settings import EmailSettings, Settings, SmtpTls, WebhookSettings
 from shared import db
-from shared.db import notifications
-from shared.db.notifications import NewNotification
+from shared.db import accepting
+from shared.db.accepting import NewNotification
 from shared.model import Channel, OnUnknown, Priority, bucket_of, uuid7
 from shared.records import Record, encode_record, record_headers, record_key
 from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSettings
@@ -234,7 +234,7 @@ class Desk:
                     ordering_key=ordering_key,
                 )
             )
-        notifications.insert_many(self.conn, news)
+        accepting.insert_many(self.conn, news)
         self.conn.execute("DELETE FROM outbox")
         if publish:
             self.publish(news, copies=copies)

@@ -12,8 +12,9 @@ from confluent_kafka import Producer
 from dlq_consumer.consumer import DlqConsumer
 from dlq_consumer.settings import Settings
 from shared import db
-from shared.db import notifications
-from shared.db.notifications import Ended, NewNotification, Ticket
+from shared.db import accepting, notifications
+from shared.db.accepting import NewNotification
+from shared.db.notifications import Ended, Ticket
 from shared.model import Outcome, uuid7
 from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSettings
 from tests.integration.notifications import new_notification
@@ -71,7 +72,7 @@ def run_until(consumer: DlqConsumer, condition: Callable[[], bool]) -> None:
 def failed(conn: psycopg.Connection[Any]) -> tuple[NewNotification, dict[str, str]]:
     """A notification whose first attempt failed, and the headers of its dead letter."""
     one = new_notification()
-    notifications.insert(conn, one)
+    accepting.insert(conn, one)
     notifications.claim(conn, [Ticket(one.id, 1)], owner=uuid7(), lease_s=30)
     owner = conn.execute("SELECT owner FROM delivery_attempts WHERE notification_id = %s", (one.id,)).fetchall()[0][0]
     notifications.write_back(

@@ -11,7 +11,7 @@ import pytest
 from outbox_relay import metrics
 from outbox_relay.upkeep import LEASE_GRACE_S, Upkeep
 from shared import db
-from shared.db import notifications
+from shared.db import accepting, notifications
 from shared.db.notifications import Ticket
 from tests.integration.notifications import TOPICS, new_notification
 from tests.integration.outbox_relay.test_relay import settings_for, until
@@ -58,7 +58,7 @@ def test_leases_are_called_over_only_after_a_grace(
 ) -> None:
     """After a start, or an outage, owners get the time to write back what they hold."""
     one = new_notification()
-    notifications.insert(conn, one)
+    accepting.insert(conn, one)
     notifications.claim(conn, [Ticket(one.id, 1)], owner=uuid4(), lease_s=-1)
     keeper = upkeep()
     keeper.lead()
@@ -75,7 +75,7 @@ def test_leases_are_called_over_only_after_a_grace(
 def test_depth_and_age_of_the_outbox_are_measured(conn: psycopg.Connection[Any], upkeep: Callable[[], Upkeep]) -> None:
     """The gauges follow the table without counting it."""
     for _ in range(3):
-        notifications.insert(conn, new_notification())
+        accepting.insert(conn, new_notification())
     conn.execute("UPDATE outbox SET created_at = now() - interval '1 minute' WHERE seq = 1")
     keeper = upkeep()
     keeper.lead()

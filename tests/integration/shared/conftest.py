@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from shared import db
-from shared.db.notifications import NewNotification
+from shared.db.accepting import NewNotification
 from tests.integration.notifications import new_notification
 from tests.servers import Database
 

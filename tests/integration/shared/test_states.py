@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import errors
 
-from shared.db import attempts, dlq_messages, idempotency_keys, notifications, outbox, sweeping
+from shared.db import accepting, attempts, dlq_messages, idempotency_keys, notifications, outbox, sweeping
+from shared.db.accepting import NewNotification, StoredAnswer
 from shared.db.dlq_messages import Tracked
-from shared.db.notifications import Ended, NewNotification, StoredAnswer, Ticket
+from shared.db.notifications import Ended, Ticket
 from shared.model import MOVES, FailureClass, Outcome, Status
 from tests.integration.notifications import TOPICS
 from tests.integration.shared.conftest import Conn
@@ -34,7 +35,7 @@ def status_of(conn: Conn, id_: UUID) -> str:
 
 def begin(conn: Conn, new: NewNotification, *, owner: UUID = OWNER, lease_s: float = LEASE_S) -> Ticket:
     """Accept and claim one."""
-    notifications.insert(conn, new)
+    accepting.insert(conn, new)
     ticket = Ticket(new.id, 1)
     assert [claimed.id for claimed in notifications.claim(conn, [ticket], owner=owner, lease_s=lease_s)] == [new.id]
     conn.execute("DELETE FROM outbox")
@@ -86,7 +87,7 @@ def test_accepting_writes_notification_and_outbox_row_together(conn: Conn, new: 
     """I1: one statement, both rows, the outbox row carries the very record."""
     one = new()
 
-    notifications.insert(conn, one)
+    accepting.insert(conn, one)
 
     assert status_of(conn, one.id) == "pending"
     assert rows(conn, "SELECT notification_id, key, value, headers FROM outbox") == [
@@ -99,7 +100,7 @@ def test_scheduled_ones_wait_in_outbox_due(conn: Conn, new: New) -> None:
     later = new(scheduled_for=datetime.now(UTC) + timedelta(hours=1))
     now = new()
 
-    assert notifications.insert_many(conn, [later, now])
+    assert accepting.insert_many(conn, [later, now])
 
     assert (status_of(conn, later.id), status_of(conn, now.id)) == ("scheduled", "pending")
     assert rows(conn, "SELECT notification_id FROM outbox_due") == [(later.id,)]
@@ -116,7 +117,7 @@ def test_due_ones_are_promoted_and_cancelled_ones_dropped(conn: Conn, new: New) 
         new(scheduled_for=soon),
         new(scheduled_for=soon + timedelta(hours=1)),
     )
-    notifications.insert_many(conn, [due, cancelled, later])
+    accepting.insert_many(conn, [due, cancelled, later])
     notifications.cancel(conn, cancelled.id, tenant_id="default")
     conn.execute("SELECT pg_sleep(0.01)")
 
@@ -134,8 +135,8 @@ def answer_of(body: bytes = b"{}", sha256: bytes = b"\x01" * 32) -> StoredAnswer
 
 def test_a_key_accepts_once_and_keeps_its_answer(conn: Conn, new: New) -> None:
     """I2: the second request with the key writes nothing, and finds the first one's answer."""
-    assert notifications.insert_many(conn, [new()], answer_of(b"first"))
-    assert not notifications.insert_many(conn, [new()], answer_of(b"second"))
+    assert accepting.insert_many(conn, [new()], answer_of(b"first"))
+    assert not accepting.insert_many(conn, [new()], answer_of(b"second"))
 
     stored = idempotency_keys.find(conn, "key-1", tenant_id="default")
     assert stored == answer_of(b"first")
@@ -148,9 +149,9 @@ def test_a_key_still_being_written_is_waited_for_no_longer_than_lock_timeout(con
     """I2: while the first request's transaction is open the second is told so, by an error, and writes nothing."""
     other.execute("SET lock_timeout = '50ms'")
     with conn.transaction():
-        notifications.insert_many(conn, [new()], answer_of())
+        accepting.insert_many(conn, [new()], answer_of())
         with pytest.raises(errors.LockNotAvailable):
-            notifications.insert_many(other, [new()], answer_of())
+            accepting.insert_many(other, [new()], answer_of())
 
     assert rows(conn, "SELECT count(*) FROM notifications") == [(1,)]
 
@@ -158,7 +159,7 @@ def test_a_key_still_being_written_is_waited_for_no_longer_than_lock_timeout(con
 def test_accepting_inside_a_callers_transaction_rolls_back_with_it(conn: Conn, new: New) -> None:
     """An application may enqueue inside its own transaction: its rollback takes the notification along."""
     with pytest.raises(ZeroDivisionError), conn.transaction():
-        notifications.insert(conn, new())
+        accepting.insert(conn, new())
         raise ZeroDivisionError
 
     assert rows(conn, "SELECT count(*) FROM notifications") == [(0,)]
@@ -168,7 +169,7 @@ def test_accepting_inside_a_callers_transaction_rolls_back_with_it(conn: Conn, n
 def test_a_record_delivered_twice_is_claimed_once(conn: Conn, new: New) -> None:
     """I7: the second ticket for an attempt gets nothing, in the same batch or a later one."""
     one = new()
-    notifications.insert(conn, one)
+    accepting.insert(conn, one)
     ticket = Ticket(one.id, 1)
 
     first = notifications.claim(conn, [ticket, ticket], owner=OWNER, lease_s=LEASE_S)
@@ -182,7 +183,7 @@ def test_a_record_delivered_twice_is_claimed_once(conn: Conn, new: New) -> None:
 def test_two_consumers_racing_for_the_same_records_share_them(conn: Conn, other: Conn, new: New) -> None:
     """I7: however two claims of the same tickets interleave, each notification goes to exactly one."""
     batch = [new() for _ in range(300)]
-    notifications.insert_many(conn, batch)
+    accepting.insert_many(conn, batch)
     tickets = [Ticket(one.id, 1) for one in batch]
     got: list[UUID] = []
 
@@ -203,7 +204,7 @@ def test_two_consumers_racing_for_the_same_records_share_them(conn: Conn, other:
 def test_a_claim_of_another_attempt_moves_nothing(conn: Conn, new: New) -> None:
     """A record of an older or a later attempt finds no notification waiting for it."""
     one = new()
-    notifications.insert(conn, one)
+    accepting.insert(conn, one)
 
     assert notifications.claim(conn, [Ticket(one.id, 2)], owner=OWNER, lease_s=LEASE_S) == []
     assert status_of(conn, one.id) == "pending"
@@ -212,7 +213,7 @@ def test_a_claim_of_another_attempt_moves_nothing(conn: Conn, new: New) -> None:
 def test_what_has_expired_ends_at_the_claim(conn: Conn, new: New) -> None:
     """I14: no attempt begins after expires_at, and the notification ends as expired."""
     past, future = new(expires_in_s=-1.0), new(expires_in_s=60.0)
-    notifications.insert_many(conn, [past, future])
+    accepting.insert_many(conn, [past, future])
 
     claimed = notifications.claim(conn, [Ticket(past.id, 1), Ticket(future.id, 1)], owner=OWNER, lease_s=LEASE_S)
 
@@ -226,7 +227,7 @@ def test_what_has_expired_ends_at_the_claim(conn: Conn, new: New) -> None:
 def test_cancel_before_the_claim_wins_and_after_it_loses(conn: Conn, new: New) -> None:
     """I13: after a cancel the claim gets nothing; after a claim the cancel is refused."""
     early, late = new(), new()
-    notifications.insert_many(conn, [early, late])
+    accepting.insert_many(conn, [early, late])
     notifications.claim(conn, [Ticket(late.id, 1)], owner=OWNER, lease_s=LEASE_S)
 
     assert notifications.cancel(conn, early.id, tenant_id="default")
@@ -426,7 +427,7 @@ def test_retry_that_expires_or_is_cancelled_resolves_its_dead_letter(conn: Conn,
 def test_row_kafka_refuses_fails_its_notification(conn: Conn, new: New) -> None:
     """I3: outbox_dead, failed, and a dead letter of class poison in one statement."""
     one = new()
-    notifications.insert(conn, one)
+    accepting.insert(conn, one)
     ((seq,),) = rows(conn, "SELECT seq FROM outbox")
 
     for _ in range(2):
@@ -446,7 +447,7 @@ def test_sweep_publishes_again_what_stood_still(conn: Conn, new: New) -> None:
     end(conn, Ticket(dead.id, 1), Outcome.UNKNOWN, reason="silence")
     fail_and_track(conn, at_rest, retry_in_s=3600)
     for one in (lost, waiting, fresh):
-        notifications.insert(conn, one)
+        accepting.insert(conn, one)
     conn.execute("DELETE FROM outbox WHERE notification_id <> %s", (waiting.id,))
     conn.execute("UPDATE notifications SET updated_at = now() - interval '1 hour' WHERE id <> %s", (fresh.id,))
 
@@ -466,7 +467,7 @@ def test_sweep_publishes_again_what_stood_still(conn: Conn, new: New) -> None:
 def test_a_move_that_is_not_in_the_table_of_moves_is_made_by_no_statement(conn: Conn, new: New, status: Status) -> None:
     """Whatever the state, each statement either makes a move of the table or leaves the state alone."""
     one = new()
-    notifications.insert(conn, one)
+    accepting.insert(conn, one)
     conn.execute("DELETE FROM outbox")
     conn.execute("UPDATE notifications SET status = %s, scheduled_for = now() WHERE id = %s", (status.value, one.id))
     conn.execute(
@@ -494,7 +495,7 @@ def test_a_move_that_is_not_in_the_table_of_moves_is_made_by_no_statement(conn: 
 
 def test_old_keys_are_pruned_and_young_ones_kept(conn: Conn, new: New) -> None:
     """I2: a key lives for at least as long as it was promised."""
-    notifications.insert_many(conn, [new()], answer_of())
+    accepting.insert_many(conn, [new()], answer_of())
     assert idempotency_keys.prune(conn, older_than_s=60, limit=10) == 0
     conn.execute("UPDATE idempotency_keys SET created_at = now() - interval '2 minutes'")
 
