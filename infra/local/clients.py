@@ -11,6 +11,7 @@ NOTIFICATIONS = "/api/v1/notifications"
 DEAD_LETTERS = "/api/v1/dead-letters"
 _UNFINISHED = ("pending", "processing", "failed")  # a scheduled one may wait for as long as it likes
 _WAIT_S = 20.0
+_LOOKS_AT_REST, _BETWEEN_LOOKS_S = 5, 0.5
 
 T = TypeVar("T")
 
@@ -68,9 +69,21 @@ class Producer(Client):
         letters = got(self.http, DEAD_LETTERS, **filters)["data"]
         return next((letter for letter in letters if letter["notification_id"] == notification_id), None)
 
-    def all_ended(self) -> bool:
-        """Say whether nothing waits to be sent, is under way, or is to be tried again."""
-        return not any(got(self.http, NOTIFICATIONS, status=status, limit="1")["data"] for status in _UNFINISHED)
+    def wait_until_at_rest(self, *, timeout_s: float) -> None:
+        """Return once nothing waits to be sent, is under way, or is to be tried again. Raises UnmetError.
+
+        Seen on several looks in a row: one that fails is for a moment on none of the lists, until the dead letter
+        consumer has read of it.
+        """
+        deadline, looks = time.monotonic() + timeout_s, 0
+        while looks < _LOOKS_AT_REST:
+            if time.monotonic() > deadline:
+                raise UnmetError(f"after {timeout_s:.0f} s some are still pending, processing or failed")
+            time.sleep(_BETWEEN_LOOKS_S)
+            looks = 0 if self._any_unfinished() else looks + 1
+
+    def _any_unfinished(self) -> bool:
+        return any(got(self.http, NOTIFICATIONS, status=status, limit="1")["data"] for status in _UNFINISHED)
 
     def wait_for_status(self, notification_id: str, status: str) -> None:
         """Return once a notification has this status. Raises UnmetError if it has another one for too long."""

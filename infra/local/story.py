@@ -218,7 +218,7 @@ class Story:
         before = self._receiver.stats("crash")["distinct"]
         for victim in victims:
             victim.start()
-        wait_for(self._api.all_ended, "the end of all of them", timeout_s=_CRASH_WAIT_S)
+        self._api.wait_until_at_rest(timeout_s=_CRASH_WAIT_S)
         received, doubled = self._receiver.ids("crash"), self._receiver.stats("crash")["duplicates"]
         yield Promise(
             "A crash of relay and consumer loses none",
