@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
-import httpcore
 import httpx
 
 from delivery_consumer.providers.addresses import Network, is_forbidden
 
 CONNECT_S: Final = 5.0
 MAX_ADDRESSES: Final = 4
+MAX_UNREAD_BYTES: Final = 128 * 1024
 _RESOLVER_THREADS: Final = 16
 
 
@@ -37,21 +37,26 @@ class NoAnswerError(httpx.TransportError):
         self.reason = reason
 
 
-class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
-    """A socket as httpcore wants it, with one deadline for a whole request instead of a timeout per read.
+class StreamClosedError(Exception):
+    """The socket is closed, by the other side or by our deadline."""
 
-    `write` returns once the bytes are with the kernel, so a request whose last write returned has gone out.
+
+class Stream(asyncio.Protocol):
+    """A socket with one deadline for a whole request instead of a timeout per read.
+
+    `write` returns once the bytes are with the kernel, so a request whose write returned has gone out.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._ended = self._timed_out = False
+        self._ended = False
         self._timer: asyncio.TimerHandle | None = None
-        self.heard = False  # a byte came since the deadline was set
+        self.received = bytearray()
+        self.timed_out = False  # the deadline closed it
+        self.ended_at: float | None = None  # when the other side closed it
 
     # asyncio.Protocol
 
@@ -61,23 +66,21 @@ class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what came; nobody reads ahead of httpcore for long, and its limits bound a response."""
-        self.heard = True
-        self._received += data
-        if len(self._received) > 256 * 1024 and self._transport is not None:
+        """Keep what came; stop reading when nobody takes it."""
+        self.received += data
+        if len(self.received) > MAX_UNREAD_BYTES and self._transport is not None:
             self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
         """Close our side too."""
-        self._ended = True
-        self._wake()
+        self._note_end()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Wake whoever waits; they find the end."""
-        self._ended, self._transport = True, None
-        self._wake()
+        self._transport = None
+        self._note_end()
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -91,11 +94,10 @@ class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         if writer is not None and not writer.done():
             writer.set_result(None)
 
-    # Deadline
+    # One request at a time
 
     def begin(self, deadline: float) -> None:
         """Give the next request until `deadline`, an instant of the loop's clock; then the socket is closed."""
-        self.heard = False
         self._timer = self._loop.call_at(deadline, self._expire)
 
     def end(self) -> None:
@@ -105,65 +107,52 @@ class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             self._timer = None
 
     @property
-    def timed_out(self) -> bool:
-        """Say whether the deadline closed it."""
-        return self._timed_out
-
-    @property
     def usable(self) -> bool:
-        """Say whether another request may be sent: open, and nothing said out of turn."""
-        return not (self._ended or self._received or self._transport is None or self._transport.is_closing())
+        """Say whether a request may be sent: open, and nothing said out of turn."""
+        return not (self._ended or self.received or self._transport is None or self._transport.is_closing())
 
-    def _expire(self) -> None:
-        self._timed_out = self._ended = True
-        self.abort()
-        self._wake()
-
-    def abort(self) -> None:
-        """Close without a word."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    # httpcore.AsyncNetworkStream
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        """Return what came, b"" at the end."""
-        while not self._received:
-            if self._timed_out:
-                raise httpcore.ReadTimeout
-            if self._ended:
-                return b""
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        data = bytes(self._received[:max_bytes])
-        del self._received[:max_bytes]
-        if self._transport is not None and not self._ended:
-            self._transport.resume_reading()
-        return data
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        """Write; return when the kernel has it."""
-        if not buffer:
-            return
-        if self._transport is None or self._transport.is_closing() or self._ended:
-            raise httpcore.WriteError("closed")
-        self._transport.write(buffer)
+    async def write(self, data: bytes) -> None:
+        """Write; return when the kernel has all of it. Raises StreamClosedError."""
+        if self._transport is None or self._ended:
+            raise StreamClosedError
+        self._transport.write(data)
         if self._writer is not None:
             await self._writer
         if self._transport is None or self._transport.is_closing():
-            raise httpcore.WriteError("closed")
+            raise StreamClosedError
 
-    async def aclose(self) -> None:
-        """Close."""
+    async def more(self) -> None:
+        """Wait until `received` has grown. Raises StreamClosedError when it will not any more."""
+        if self._ended:
+            raise StreamClosedError
+        before = len(self.received)
+        if self._transport is not None:
+            self._transport.resume_reading()
+        self._reader = self._loop.create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+        if len(self.received) == before:
+            raise StreamClosedError
+
+    def abort(self) -> None:
+        """Close without a word."""
         self.end()
+        self._ended = True
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+
+    def _expire(self) -> None:
+        self.timed_out = True
         self.abort()
 
-    def get_extra_info(self, info: str) -> Any:
-        """Answer httpcore's one question: whether an idle connection has something to read."""
-        return not self.usable if info == "is_readable" else None
+    def _note_end(self) -> None:
+        self._ended = True
+        if self.ended_at is None:
+            self.ended_at = self._loop.time()
+        self._wake()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
