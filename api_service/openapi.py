@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from flask import Flask, Response
-from flask_smorest import Api  # type: ignore[import-untyped]
+from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
 from api_service import answer_schemas, problems, schemas
