@@ -4,7 +4,6 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass, field
-from email.utils import parseaddr
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
@@ -13,6 +12,7 @@ from shared.settings import Environment, Fault, KafkaSettings, ServiceSettings, 
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 _SECRET_FORM = "one or two secrets, whsec_ and the base64 of 24 to 64 random bytes"  # noqa: S105 - words for a person
+_MAILBOX = re.compile(r'"?([^"<>]*?)"?\s*<([^<>]+)>|([^<>]+)')
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
 
 
@@ -66,6 +66,8 @@ class Settings:
 def read_settings(env: Environment) -> Settings:
     """Read the consumer's settings; faults stay with `env`."""
     channels = frozenset(env.listed("DELIVERY_CHANNELS", "email,webhook", "email, webhook or both", Channel))
+    if not channels:
+        env.faults.append(Fault("DELIVERY_CHANNELS", env.raw("DELIVERY_CHANNELS"), "email, webhook or both"))
     return Settings(
         service=read_service(env, port_variable="DELIVERY_PORT", port=8082),
         kafka=read_kafka(env),
@@ -95,7 +97,8 @@ def _read_email(env: Environment, *, needed: bool) -> EmailSettings:
     host, name_and_address = env.optional_text("SMTP_HOST"), env.optional_text("SMTP_FROM")
     if host is None and needed:
         env.faults.append(Fault("SMTP_HOST", None, "the name of the SMTP host"))
-    sender_name, sender = parseaddr(name_and_address or "")
+    match = _MAILBOX.fullmatch(name_and_address or "")
+    sender_name, sender = (match[1] or "", match[2] or match[3]) if match else ("", "")
     if (name_and_address is not None or needed) and not (_ADDRESS.fullmatch(sender) and sender_name.isprintable()):
         env.faults.append(Fault("SMTP_FROM", name_and_address, "an address, or Name <address>"))
     tls = env.choice("SMTP_TLS", SmtpTls.STARTTLS, SmtpTls)

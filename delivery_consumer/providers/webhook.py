@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -28,6 +27,7 @@ WAITING: Final = 200
 _TRANSIENT: Final = frozenset({408, 425, 429})
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 _RESERVED: Final = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive",
      "te", "trailer", "upgrade", "expect", "cookie", "accept-encoding", "user-agent", "traceparent",
@@ -47,17 +47,19 @@ class WebhookProvider:
     name = "webhook"
 
     def __init__(
-        self, settings: WebhookSettings, *, connector: Connector | None = None, now: Callable[[], float] = time.time
+        self,
+        settings: WebhookSettings,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._keys, self._now = settings.secrets, now
         self.timeout_s = settings.timeout_s
         self.limits = Limits(slots=settings.concurrency, first_slots=1, waiting=WAITING)
-        connector = connector or Connector(allowed=settings.allowed_networks)
-        self._client = httpx.AsyncClient(
-            transport=OriginTransport(connector, timeout_s=settings.timeout_s),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=False,
-            follow_redirects=False,
+        # The transport without httpx's client around it: redirects, cookies, proxies and logins are what the client
+        # would add, and each would have to be switched off again.
+        self._transport = transport or OriginTransport(
+            Connector(allowed=settings.allowed_networks), timeout_s=settings.timeout_s
         )
 
     def destination(self, record: Record) -> str:
@@ -68,7 +70,7 @@ class WebhookProvider:
         """Post one notification."""
         request = self.request(record, attempt)
         try:
-            response = await self._client.send(request, stream=True, auth=None)
+            response = await self._transport.handle_async_request(request)
         except ForbiddenAddressError as error:
             raise PermanentDeliveryError(error.reason) from error
         except NotSentError as error:
@@ -77,7 +79,6 @@ class WebhookProvider:
             raise UnknownOutcomeError(error.reason) from error
         except httpx.LocalProtocolError as error:
             raise PermanentDeliveryError("bad_request") from error
-        await response.aclose()
         return _judge(response, self._now())
 
     def request(self, record: Record, attempt: Attempt) -> httpx.Request:
@@ -103,7 +104,7 @@ class WebhookProvider:
 
     async def aclose(self) -> None:
         """Close idle connections."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
 
 def body_of(record: Record) -> bytes:
@@ -169,7 +170,7 @@ def _target(recipient: str) -> tuple[httpx.URL, str]:
         url = httpx.URL(recipient).copy_with(fragment=None)
     except (httpx.InvalidURL, ValueError, UnicodeError) as error:
         raise PermanentDeliveryError("bad_url") from error
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+    host, port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+    if url.scheme not in ("http", "https") or not _HOST.fullmatch(host) or url.userinfo or port > 65_535:
         raise PermanentDeliveryError("bad_url")
-    port = url.port or (443 if url.scheme == "https" else 80)
-    return url, f"{url.scheme}://{url.raw_host.decode('ascii')}:{port}"
+    return url, f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
