@@ -45,7 +45,11 @@ class Service:
         self._poison = DeadLetterProducer(producer_config(settings.kafka, client_id=client_id), topics.dlq)
         self._providers = build_providers(settings)
         lanes = Lanes(clock=time.monotonic, unproven_slots=max(settings.concurrency // 2, 1))
-        self._deliverer = Deliverer(self._providers, lanes)
+        self._deliverer = Deliverer(
+            self._providers,
+            lanes,
+            lease_margin_s=settings.lease_s / 4,  # renewal keeps a third at the least, unless PostgreSQL is away
+        )
         self._engine = Engine(
             store=self.store,
             deliverer=self._deliverer,
@@ -77,15 +81,15 @@ class Service:
         commits = asyncio.create_task(self.pump.keep_committing())
         first = await _first(engine, pump, commits, stopped)
         self._deliverer.stopping = True
-        if not pump.done():
-            self.pump.stop(drain=first is stopped)
-            await asyncio.wait([pump])
+        if not pump.done() and not await self.pump.stop(pump, drain=first is stopped):
+            log.warning("left_without_kafka")
         for task in (engine, commits):
             task.cancel()
         await asyncio.wait([engine, commits])
-        for part in (first, pump):
-            if part is not stopped:
-                part.result()
+        if first is not stopped:
+            first.result()
+        if pump.done():
+            pump.result()
 
 
 async def _first(*futures: "asyncio.Future[Any]") -> "asyncio.Future[Any]":

@@ -27,7 +27,12 @@ POLL_S: Final = 0.05
 COMMIT_EVERY_S: Final = 1.0
 GAUGES_EVERY_S: Final = 5.0
 REVOKE_WITHIN_S: Final = 60.0
-CUT_AFTER_S: Final = DRAIN_S - 4
+CUT_AFTER_S: Final = DRAIN_S - 4.5
+GIVE_BACK_WITHIN_S: Final = DRAIN_S - 3
+LEAVE_WITHIN_S: Final = 2.5
+"""For the last commit and the goodbye to the group. librdkafka waits for a coordinator that is away, up to a minute;
+by then all that matters is in PostgreSQL."""
+ERRORS_EVERY_S: Final = 5.0
 STUCK_S: Final = 90.0  # a revocation may take REVOKE_WITHIN_S
 SPARE_AFTER_S: Final = 15.0
 _UNASSIGNED: Final = "not assigned yet"
@@ -46,6 +51,7 @@ class Pump:
         self._committed: dict[PartitionId, int] = {}
         self._drain = True
         self._fault: str | None = "not started"
+        self._errors_at: dict[str, float] = {}
         self._began_at = self._seen_at = time.monotonic()
         self._gauges_at = 0.0
 
@@ -53,15 +59,21 @@ class Pump:
 
     def start(self, engine: Engine) -> "asyncio.Future[None]":
         """Begin to read; the future ends with the thread, and fails if that did."""
-        self._engine, self._loop = engine, asyncio.get_running_loop()
+        self._engine, self._loop, self._given_back = engine, asyncio.get_running_loop(), asyncio.Event()
         ended: asyncio.Future[None] = self._loop.create_future()
         threading.Thread(target=self._thread, args=(ended,), name="pump", daemon=True).start()
         return ended
 
-    def stop(self, *, drain: bool = True) -> None:
-        """Ask the thread to end; with `drain` it first gives everything back and commits."""
+    async def stop(self, ended: "asyncio.Future[None]", *, drain: bool) -> bool:
+        """End the thread; with `drain` it first gives everything back and commits. Says whether it ended in time."""
         self._drain = drain
         self._stopping.set()
+        given_back = asyncio.create_task(self._given_back.wait())
+        either: list[asyncio.Future[Any]] = [given_back, ended]
+        await asyncio.wait(either, timeout=GIVE_BACK_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        given_back.cancel()
+        await asyncio.wait([ended], timeout=LEAVE_WITHIN_S)
+        return ended.done()
 
     def pause(self, topic: str) -> None:
         """Read no more of a topic for now."""
@@ -107,7 +119,7 @@ class Pump:
             while not self._stopping.is_set():
                 self.poll_once(consumer)
             if self._drain:
-                self._let_go(consumer, self._assigned, timeout_s=DRAIN_S - 2, cut_after_s=CUT_AFTER_S)
+                self._let_go(consumer, self._assigned, timeout_s=GIVE_BACK_WITHIN_S, cut_after_s=CUT_AFTER_S)
         finally:
             consumer.close()
 
@@ -173,7 +185,8 @@ class Pump:
         self._note_assignment("partitions_assigned", places)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        self._let_go(consumer, _ids(places), timeout_s=REVOKE_WITHIN_S)
+        if self._drain:
+            self._let_go(consumer, _ids(places), timeout_s=REVOKE_WITHIN_S)
         consumer.incremental_unassign(places)
         self._note_assignment("partitions_revoked", places)
 
@@ -194,6 +207,8 @@ class Pump:
         partitions = set(partitions)
         self._obey(consumer)
         offsets = self._ask(self._engine.give_back(partitions, timeout_s=timeout_s, cut_after_s=cut_after_s))
+        if self._stopping.is_set():
+            self._loop.call_soon_threadsafe(self._given_back.set)
         self._commit(consumer, offsets, wait=True)
         self._forget(partitions)
 
@@ -212,9 +227,15 @@ class Pump:
         log.info(event, extra={"partitions": sorted(f"{place.topic}/{place.partition}" for place in places)})
 
     def _on_error(self, error: KafkaError) -> None:
-        log.warning("kafka_error", extra={"error": error.name(), "detail": error.str()})
+        self._note_error(error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._fault = "brokers out of reach"
+
+    def _note_error(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - self._errors_at.get(error.name(), 0.0) > ERRORS_EVERY_S:  # an outage repeats itself 40 times a second
+            self._errors_at[error.name()] = now
+            log.warning("kafka_error", extra={"error": error.name(), "detail": error.str()})
 
     def _set_gauges(self, consumer: Consumer) -> None:
         if not self._assigned:

@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 MAX_TRIES: Final = 3
 REPEAT_WITHIN_S: Final = 2.0
-LEASE_MARGIN_S: Final = 1.0
 _BUSY_RETRY_S: Final = 30.0
 _OUTCOMES: Final[dict[type[DeliveryError], Outcome]] = {
     TransientDeliveryError: Outcome.TRANSIENT,
@@ -43,18 +42,24 @@ _DETAILS: Final = {
 
 
 class Deliverer:
-    """Ends attempts. `stopping` keeps it from repeating calls once the process is to end."""
+    """Ends attempts.
+
+    No call begins with less than `lease_margin_s` left of its lease. `stopping` keeps it from repeating calls once the
+    process is to end.
+    """
 
     def __init__(
         self,
         providers: Mapping[Channel, Provider],
         lanes: Lanes,
         *,
+        lease_margin_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> None:
         self._providers, self._lanes, self._clock, self._sleep = providers, lanes, clock, sleep
+        self._lease_margin_s = lease_margin_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self.destinations = Destinations()
         self.stopping = False
@@ -76,7 +81,7 @@ class Deliverer:
             return "taken_over"
         if job.expires_at is not None and now >= job.expires_at:
             return "expired"
-        return "lease_over" if now + LEASE_MARGIN_S >= job.lease_until else None
+        return "lease_over" if now + self._lease_margin_s >= job.lease_until else None
 
     async def attempt(self, job: Job) -> Ended:
         """Make one attempt and return how it ended; never raises but for cancellation."""
@@ -159,7 +164,7 @@ class Deliverer:
                 or again_at - began_at > REPEAT_WITHIN_S
                 or self.stopping
                 or not destination.breaker.closed
-                or again_at + LEASE_MARGIN_S >= job.lease_until
+                or again_at + self._lease_margin_s >= job.lease_until
                 or (job.expires_at is not None and again_at >= job.expires_at)
                 or not destination.budget.take(self._clock())
             )
