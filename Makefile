@@ -74,7 +74,7 @@ lock: install  ## resolve anew and write locks/*.txt: one resolution, a file per
 
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
-up:  ## docker compose: the whole system with Prometheus, Grafana, Jaeger and a mail viewer
+up:  ## docker compose: the whole system with Prometheus, Grafana and a mail viewer
 	docker compose up --detach --build --wait
 
 down:  ## stop what `make up` started; data stays in its volumes

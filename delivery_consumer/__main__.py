@@ -60,6 +60,7 @@ class Service:
             high_topics=frozenset(high for _, high in lanes_of),
             lease_s=settings.lease_s,
             in_flight=max(settings.in_flight, 2 * settings.concurrency),
+            claim_ahead=settings.concurrency,
         )
 
     async def run(self, stop: threading.Event) -> None:

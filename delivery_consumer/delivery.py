@@ -130,6 +130,7 @@ class Deliverer:
     async def _call(self, job: Job, destination: Destination) -> Receipt:
         job.begun = True
         job.tries += 1
+        destination.call_began(self._clock())
         worked, answered = False, False
         try:
             receipt = await self._providers[job.record.channel].send(
@@ -144,6 +145,7 @@ class Deliverer:
             answered = error.answered
             raise
         finally:
+            destination.call_ended(self._clock())
             self._lanes.note(destination, worked=worked, answered=answered)
 
     async def _repeat(

@@ -118,7 +118,8 @@ class Destination:
     def __init__(self, name: str, limits: Limits) -> None:
         self.name, self.limits = name, limits
         self.breaker, self.budget = Breaker(), RetryBudget()
-        self.in_use = 0
+        self.in_use = 0  # slots taken: by calls, and by jobs that are being claimed
+        self._calls = 0
         self.allowed = limits.first_slots
         self._heard_at = 0.0
 
@@ -139,17 +140,25 @@ class Destination:
 
     def silent(self, now: float) -> bool:
         """Say whether calls are under way of which none has ended for a second."""
-        return self.in_use > 0 and now - self._heard_at >= SILENCE_S
+        return self._calls > 0 and now - self._heard_at >= SILENCE_S
 
-    def enter(self, now: float) -> None:
+    def enter(self) -> None:
         """Take a slot."""
-        if not self.in_use:
-            self._heard_at = now
         self.in_use += 1
 
-    def leave(self, now: float) -> None:
+    def leave(self) -> None:
         """Return a slot."""
         self.in_use -= 1
+
+    def call_began(self, now: float) -> None:
+        """Note that a call is under way."""
+        if not self._calls:
+            self._heard_at = now
+        self._calls += 1
+
+    def call_ended(self, now: float) -> None:
+        """Note that something was heard, or given up."""
+        self._calls -= 1
         self._heard_at = now
 
     def note(self, *, worked: bool, answered: bool, now: float) -> None:

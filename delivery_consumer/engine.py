@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from delivery_consumer import metrics
 from delivery_consumer.delivery import Deliverer
-from delivery_consumer.lanes import Lanes
+from delivery_consumer.lanes import Claimed, Lanes
 from delivery_consumer.store import Store
 from delivery_consumer.work import Job, PartitionId, Received, Source, job_of
 from shared.db.notifications import Ended, Ticket
@@ -18,8 +18,6 @@ from shared.records import UndecodableRecordError
 
 log = logging.getLogger(__name__)
 STATEMENT_ROWS: Final = 500
-NORMAL_SHARE: Final = 5
-"""Of each five workers, and of each five places in a claim, one is the normal lane's first."""
 
 
 class Intake(Protocol):
@@ -57,13 +55,15 @@ class Engine:
         high_topics: frozenset[str],
         lease_s: float,
         in_flight: int,
+        claim_ahead: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._deliverer, self._lanes = store, deliverer, lanes
         self._intake, self._poison, self._channels = intake, poison, channels
         self._high_topics, self._lease_s, self._limit, self._clock = high_topics, lease_s, in_flight, clock
+        self._claim_ahead = claim_ahead
         self._sources: dict[PartitionId, Source] = {}
-        self._unclaimed: dict[bool, deque[Job]] = {True: deque(), False: deque()}  # by `high`
+        self._claimed = Claimed()
         self._held: dict[Ticket, Job] = {}  # claimed by us, not yet written back
         self._outcomes: deque[tuple[Job, Ended]] = deque()
         self._releases: deque[Job] = deque()
@@ -75,7 +75,7 @@ class Engine:
     # Intake
 
     def receive(self, batch: Iterable[Received]) -> None:
-        """Take records in: decode, set the undecodable aside, line the others up for the claim."""
+        """Take records in: decode, set the undecodable aside, line the others up until they may be claimed."""
         for received in batch:
             source = self._source(received.topic, received.partition)
             if source.leaving:
@@ -84,12 +84,14 @@ class Engine:
             source.in_hand += 1
             self._count(received.topic, +1)
             try:
-                self._unclaimed[source.high].append(job_of(received, source, self._channels))
+                job = job_of(received, source, self._channels)
             except UndecodableRecordError as error:
                 self._poisoned.append((source, received, error.reason))
                 self._to_set_aside.set()
-        if self._unclaimed[True] or self._unclaimed[False]:
-            self._to_claim.set()
+            else:
+                self._deliverer.address(job)
+                self._lanes.put(job)
+        self._look_for_work()
         for topic, count in self._in_flight.items():
             if count >= self._limit and topic not in self._paused:
                 self._paused.add(topic)
@@ -118,8 +120,8 @@ class Engine:
     # Claim
 
     async def claim_once(self) -> int:
-        """Claim one batch and hand what is ours to the workers; return how many records were asked about."""
-        jobs = self._next_to_claim()
+        """Claim what could begin now and hand it to the workers; return how many records were asked about."""
+        jobs = self._lanes.take(min(STATEMENT_ROWS, self._claim_ahead - len(self._claimed)))
         if not jobs:
             return 0
         began_at = self._clock()
@@ -135,28 +137,28 @@ class Engine:
             if row.expires_in_s is not None:
                 job.expires_at = answer.asked_at + row.expires_in_s
             self._held[job.ticket] = job
-            self._begin(job)
+            self._claimed.put(job)
         if answer.repeated:
             await self._give_back_unheard([job.ticket for job in jobs])
         return len(jobs)
 
-    def _next_to_claim(self) -> list[Job]:
-        high, normal = self._unclaimed[True], self._unclaimed[False]
-        reserved = min(len(normal), STATEMENT_ROWS // NORMAL_SHARE)
-        jobs = [high.popleft() for _ in range(min(len(high), STATEMENT_ROWS - reserved))]
-        jobs += [normal.popleft() for _ in range(min(len(normal), STATEMENT_ROWS - len(jobs)))]
-        return jobs
+    @property
+    def waiting_for_workers(self) -> int:
+        """Return how many claimed jobs no worker has taken yet."""
+        return len(self._claimed)
 
-    def _begin(self, job: Job) -> None:
-        if job.source.leaving:
-            self._release(job, "partition_left")
-            return
-        self._deliverer.address(job)
-        self._lanes.put(job)
+    def _look_for_work(self) -> None:
+        if self._lanes.has_ready:
+            self._to_claim.set()
 
     def _drop(self, job: Job, reason: str) -> None:
         metrics.RECORDS_DROPPED.labels(reason).inc()
+        self._finished(job)
         self._leave_hand(job, done=True)
+
+    def _finished(self, job: Job) -> None:
+        self._lanes.finished(job)
+        self._look_for_work()
 
     async def _give_back_unheard(self, tickets: list[Ticket]) -> None:
         """Publish again what a claim began whose answer was lost with its connection: nobody would ever send it."""
@@ -165,13 +167,14 @@ class Engine:
 
     # Work
 
-    async def work_once(self, *, normal_first: bool = False) -> None:
-        """Wait for a job that may begin, and end it."""
-        job = await self._lanes.take(normal_first=normal_first)
+    async def work_once(self) -> None:
+        """Wait for a claimed job, and end it."""
+        job = await self._claimed.take()
+        self._look_for_work()
         try:
             await self._end(job)
         finally:
-            self._lanes.finished(job)
+            self._finished(job)
 
     async def _end(self, job: Job) -> None:
         if job.source.leaving:
@@ -282,9 +285,11 @@ class Engine:
         leaving = [source for partition in partitions if (source := self._sources.pop(partition, None))]
         for source in leaving:
             source.leaving, source.lost = True, lost
-        self._drop_unclaimed()
         for job in self._lanes.take_out_leaving():
+            self._leave_hand(job, done=False)
+        for job in self._claimed.take_out_leaving():
             self._release(job, "partition_left")
+            self._finished(job)
         waits = [asyncio.create_task(source.idle.wait()) for source in leaving if source.in_hand]
         if waits and cut_after_s is not None:
             await asyncio.wait(waits, timeout=cut_after_s)
@@ -294,13 +299,6 @@ class Engine:
             for wait in late:
                 wait.cancel()
         return {(s.topic, s.partition): safe for s in leaving if (safe := s.offsets.safe) is not None}
-
-    def _drop_unclaimed(self) -> None:
-        for high, queue in self._unclaimed.items():
-            self._unclaimed[high] = deque(job for job in queue if not job.source.leaving)
-            for job in queue:
-                if job.source.leaving:
-                    self._leave_hand(job, done=False)
 
     def _cut_off(self) -> None:
         for job in list(self._held.values()):
@@ -317,12 +315,12 @@ class Engine:
             tasks.create_task(self._repeat(self.write_back_once, self._to_write))
             tasks.create_task(self._repeat(self.set_aside_once, self._to_set_aside))
             tasks.create_task(self._keep_leases())
-            for number in range(workers):
-                tasks.create_task(self._work(normal_first=number % NORMAL_SHARE == NORMAL_SHARE - 1))
+            for _ in range(workers):
+                tasks.create_task(self._work())
 
-    async def _work(self, *, normal_first: bool) -> None:
+    async def _work(self) -> None:
         while True:
-            await self.work_once(normal_first=normal_first)
+            await self.work_once()
 
     async def _repeat(self, once: Callable[[], Awaitable[int]], wake: asyncio.Event) -> None:
         while True:

@@ -1,29 +1,37 @@
-"""Claimed jobs until a worker takes them: high lane first, one at a time per ordering key, slots per destination."""
+"""Where jobs wait before they are claimed, and after: for their key, for a slot of their destination, for a worker.
+
+A job is claimed only when it could begin at once. Until then it is still pending: a cancel wins, a crash of this
+process leaves it to others, and a destination that hangs holds no more claims than it has slots.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from delivery_consumer.destinations import Destination
 from delivery_consumer.work import Job
 
+NORMAL_SHARE: Final = 5
+"""Of each five jobs taken to be claimed, one is the normal lane's first; the others are the high lane's."""
+
 
 class Lanes:
-    """Where claimed jobs wait. A job waits for its key, then for a slot of its destination, then for a worker.
+    """Unclaimed jobs. A job waits for its key, then for a slot of its destination; then it may be claimed.
 
-    So a worker is never held by a queue: what it takes may begin at once. Destinations that have not proved
-    themselves share `unproven_slots` among all of them, which leaves the other workers to those that answer.
+    Destinations that have not proved themselves share `unproven_slots` among all of them, which leaves the other
+    workers to those that answer.
     """
 
     def __init__(self, *, clock: Callable[[], float], unproven_slots: int) -> None:
         self._clock, self._unproven_slots = clock, unproven_slots
         self._high: deque[Job] = deque()
         self._normal: deque[Job] = deque()
+        self._taken = 0
         self._keys: dict[tuple[str, str], deque[Job]] = {}  # a key is present while one of its jobs is on its way
         self._waiting: dict[Destination, deque[Job]] = {}
         self._starved: dict[Destination, None] = {}  # kept back by the shared share, in order
         self._unproven_in_use = 0
-        self._idle: deque[asyncio.Future[None]] = deque()
 
     def put(self, job: Job) -> None:
         """Let a job in; jobs of one key in the order of their offsets."""
@@ -34,33 +42,26 @@ class Lanes:
             self._keys[key] = deque()
         self._admit(job)
 
-    async def take(self, *, normal_first: bool = False) -> Job:
-        """Wait for a job that may begin now. Call `finished` with it afterwards, whatever became of it."""
-        while (job := self.take_now(normal_first=normal_first)) is None:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._idle.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter.cancelled():
-                    self._wake()
-        return job
+    def take(self, limit: int) -> list[Job]:
+        """Return up to `limit` jobs to be claimed now. Call `finished` with each, whatever becomes of it."""
+        return [self._take_one() for _ in range(min(limit, len(self._high) + len(self._normal)))]
 
-    def take_now(self, *, normal_first: bool = False) -> Job | None:
-        """Return a job that may begin now, or None."""
+    def _take_one(self) -> Job:
+        self._taken += 1
+        normal_first = self._taken % NORMAL_SHARE == 0
         first, second = (self._normal, self._high) if normal_first else (self._high, self._normal)
-        return first.popleft() if first else second.popleft() if second else None
+        return (first or second).popleft()
 
     @property
     def has_ready(self) -> bool:
-        """Say whether a job may begin now."""
+        """Say whether a job may be claimed now."""
         return bool(self._high or self._normal)
 
     def finished(self, job: Job) -> None:
         """Return a job's slot and let its key go on."""
         if job.holds_slot and job.destination is not None:
             job.holds_slot = False
-            self._note_change(job.destination, lambda destination: destination.leave(self._clock()))
+            self._note_change(job.destination, Destination.leave)
             self._promote(job.destination)
             self._feed_starved()
         self._next_of_key(job)
@@ -75,9 +76,9 @@ class Lanes:
 
         All jobs of a key are in one partition, so a key leaves as a whole.
         """
-        behind = [job for key in list(self._keys) for job in self._split(self._keys[key])]
-        waiting = [job for destination in list(self._waiting) for job in self._split(self._waiting[destination])]
-        ready = self._split(self._high) + self._split(self._normal)
+        behind = [job for key in list(self._keys) for job in split_leaving(self._keys[key])]
+        waiting = [job for destination in list(self._waiting) for job in split_leaving(self._waiting[destination])]
+        ready = split_leaving(self._high) + split_leaving(self._normal)
         for destination in [destination for destination, queue in self._waiting.items() if not queue]:
             del self._waiting[destination]
         for job in waiting:
@@ -85,14 +86,6 @@ class Lanes:
         for job in ready:
             self.finished(job)
         return ready + waiting + behind
-
-    def _split(self, queue: deque[Job]) -> list[Job]:
-        leaving = [job for job in queue if job.source.leaving]
-        if leaving:
-            staying = [job for job in queue if not job.source.leaving]
-            queue.clear()
-            queue.extend(staying)
-        return leaving
 
     def _next_of_key(self, job: Job) -> None:
         if (key := job.key) is None:
@@ -130,7 +123,7 @@ class Lanes:
 
     def _start(self, destination: Destination, job: Job) -> None:
         job.holds_slot = True
-        self._note_change(destination, lambda d: d.enter(self._clock()))
+        self._note_change(destination, Destination.enter)
         self._ready(job)
 
     def _note_change(self, destination: Destination, change: Callable[[Destination], None]) -> None:
@@ -153,7 +146,39 @@ class Lanes:
 
     def _ready(self, job: Job) -> None:
         (self._high if job.source.high else self._normal).append(job)
+
+
+class Claimed:
+    """Claimed jobs until a worker takes them; there are never more than a few."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Job] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: Job) -> None:
+        """Let a job in."""
+        self._jobs.append(job)
         self._wake()
+
+    async def take(self) -> Job:
+        """Wait for a job."""
+        while not self._jobs:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._wake()  # the call was for this waiter: pass it on
+                raise
+        return self._jobs.popleft()
+
+    def take_out_leaving(self) -> list[Job]:
+        """Remove and return the jobs of partitions that leave."""
+        return split_leaving(self._jobs)
 
     def _wake(self) -> None:
         while self._idle:
@@ -161,3 +186,13 @@ class Lanes:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+
+def split_leaving(queue: deque[Job]) -> list[Job]:
+    """Remove from a queue the jobs of partitions that leave, and return them."""
+    leaving = [job for job in queue if job.source.leaving]
+    if leaving:
+        staying = [job for job in queue if not job.source.leaving]
+        queue.clear()
+        queue.extend(staying)
+    return leaving

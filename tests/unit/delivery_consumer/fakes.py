@@ -130,7 +130,7 @@ class FakePoison:
 class Bench:
     """An engine on fakes, driven by hand. Make it inside an event loop."""
 
-    def __init__(self, *, in_flight: int = 1000, unproven_slots: int = 100) -> None:
+    def __init__(self, *, in_flight: int = 1000, unproven_slots: int = 100, claim_ahead: int = 200) -> None:
         self.clock = Clock()
         self.store, self.provider = FakeStore(self.clock), FakeProvider()
         self.intake, self.poison = FakeIntake(), FakePoison()
@@ -148,6 +148,7 @@ class Bench:
             high_topics=frozenset({HIGH}),
             lease_s=LEASE_S,
             in_flight=in_flight,
+            claim_ahead=claim_ahead,
             clock=self.clock,
         )
         self._offsets: dict[str, int] = {}
@@ -168,15 +169,14 @@ class Bench:
         return Received(topic, 0, offset, b"k", encode_record(record), headers)  # type: ignore[arg-type]
 
     async def work(self) -> None:
-        """End everything that may begin, one after another."""
-        while self.lanes.has_ready:
+        """End everything that is claimed, one after another."""
+        while self.engine.waiting_for_workers:
             await self.engine.work_once()
 
     async def all(self) -> None:
         """Claim, work, write back, until nothing is left to do."""
         while await self.engine.claim_once():
-            pass
-        await self.work()
+            await self.work()
         while await self.engine.write_back_once():
             pass
 

@@ -104,13 +104,16 @@ def test_slots_grow_with_success_and_shrink_with_silence() -> None:
 def test_a_silent_destination_gets_nothing_more() -> None:
     """A second without an end of a call, and no further one begins until one has ended."""
     destination = Destination("x", Limits(slots=8, first_slots=8, waiting=5))
-    destination.enter(0)
-    destination.enter(0.5)
+    destination.enter()
+    destination.call_began(0)
+    destination.enter()
+    destination.call_began(0.5)
 
     assert destination.has_room(0.9)
     assert not destination.has_room(1.0)
 
-    destination.leave(1.5)
+    destination.call_ended(1.5)
+    destination.leave()
     assert destination.has_room(1.6)
 
 
@@ -118,7 +121,7 @@ def test_idle_destinations_are_forgotten_in_time() -> None:
     """What is kept is bounded; one in use stays."""
     destinations = Destinations(keep=3)
     used = destinations.get("used", LIMITS)
-    used.enter(0)
+    used.enter()
 
     for number in range(10):
         destinations.get(str(number), LIMITS)

@@ -1,6 +1,8 @@
 """The engine on fakes, a step at a time."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,6 +12,16 @@ from delivery_consumer.work import Received
 from shared.model import Outcome, uuid7
 from shared.records import Record
 from tests.unit.delivery_consumer.fakes import HIGH, LEASE_S, NORMAL, Bench, until_blocked
+
+
+@asynccontextmanager
+async def running(bench: Bench, *, workers: int) -> AsyncIterator[None]:
+    """Run the engine's loops beside the block."""
+    loops = asyncio.create_task(bench.engine.run(workers))
+    await asyncio.sleep(0)
+    yield
+    loops.cancel()
+    await asyncio.wait([loops])
 
 
 def failing(*errors: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN201
@@ -53,7 +65,7 @@ async def test_what_cannot_be_claimed_is_done() -> None:
 
 
 async def test_a_key_is_sent_in_order_one_at_a_time() -> None:
-    """While a record of a key is under way the next one waits; other keys go on."""
+    """While a record of a key is under way the next one is not even claimed; other keys go on."""
     bench, gate, under_way = Bench(), asyncio.Event(), []
 
     async def wait(record: Record) -> None:
@@ -64,42 +76,51 @@ async def test_a_key_is_sent_in_order_one_at_a_time() -> None:
     bench.provider.behave = wait
     first, second, third = bench.records(3, ordering_key="a")
     (other,) = bench.records(ordering_key="b")
-    await bench.engine.claim_once()
-    workers = [asyncio.create_task(bench.engine.work_once()) for _ in range(4)]
-    await until_blocked()
-    assert under_way == [first, other]
+    async with running(bench, workers=4):
+        await until_blocked()
+        assert (under_way, bench.store.claims) == ([first, other], [[first, other]])
 
-    gate.set()
-    await asyncio.gather(*workers)
+        gate.set()
+        await until_blocked()
 
     assert under_way == [first, other, second, third]
 
 
 async def test_the_high_lane_goes_first_and_the_normal_lane_has_a_reserved_share() -> None:
-    """A worker takes the high lane first; one that prefers the normal lane does not wait for it."""
-    bench = Bench()
-    (normal,) = bench.records()
-    urgent = bench.records(2, topic=HIGH)
+    """Of each five claimed one is the normal lane's, however many urgent records wait."""
+    bench = Bench(claim_ahead=10)
+    normal = bench.records(20)
+    urgent = bench.records(20, topic=HIGH)
+
     await bench.engine.claim_once()
 
+    assert bench.store.claims == [[*urgent[:4], normal[0], *urgent[4:8], normal[1]]]
+
+
+async def test_no_more_is_claimed_than_workers_can_soon_begin() -> None:
+    """I13: the rest is still pending, so a cancel wins, and a crash leaves it to others at once."""
+    bench = Bench(claim_ahead=3)
+    ids = bench.records(10)
+
+    while await bench.engine.claim_once():
+        pass
     await bench.engine.work_once()
-    await bench.engine.work_once(normal_first=True)
-    await bench.engine.work_once(normal_first=True)
-
-    assert bench.sent == [urgent[0], normal, urgent[1]]
-
-
-async def test_a_claim_keeps_a_share_for_the_normal_lane() -> None:
-    """However many urgent records wait."""
-    bench = Bench(in_flight=10_000)
-    bench.records(700)
-    bench.records(700, topic=HIGH)
-
     await bench.engine.claim_once()
 
-    assert len(bench.store.claims[0]) == 500
-    await bench.work()
-    assert len(bench.sent) == 500
+    assert bench.store.claims == [ids[:3], ids[3:4]]
+
+
+async def test_a_destination_that_hangs_has_no_more_claimed_than_its_slots() -> None:
+    """What waits for a slot is not claimed: it can be cancelled, and expires in time."""
+    bench, never = Bench(), asyncio.Event()
+    bench.provider.limits = Limits(slots=2, first_slots=2, waiting=100)
+    bench.provider.behave = lambda _: never.wait()  # type: ignore[assignment, return-value]
+    ids = bench.records(10)
+
+    async with running(bench, workers=5):
+        await until_blocked()
+
+    assert bench.store.claims == [ids[:2]]
 
 
 @pytest.mark.parametrize(("passed_s", "why"), [(LEASE_S - 0.5, "lease"), (10.5, "expiry")])
@@ -267,16 +288,12 @@ async def test_a_destination_that_hangs_holds_its_own_slots_only() -> None:
     bench.provider.behave = hang
     bench.records(6, host="slow.example")
     quick = bench.records(6, host="quick.example")
-    await bench.engine.claim_once()
-    workers = [asyncio.create_task(bench.engine._work(normal_first=False)) for _ in range(3)]
-    await until_blocked()
-    await until_blocked()
+    async with running(bench, workers=3):
+        await until_blocked()
+        await until_blocked()
 
     assert len(bench.sent) == 2 + 6
     assert set(quick) < set(bench.sent)
-    for worker in workers:
-        worker.cancel()
-    await asyncio.wait(workers)
 
 
 async def test_the_queue_of_a_silent_destination_is_bounded() -> None:
@@ -322,35 +339,32 @@ async def test_unproven_destinations_share_half_of_the_workers() -> None:
     for number in range(10):
         bench.records(host=f"new{number}.example")
     good = bench.records(5, host="good.example")
-    await bench.engine.claim_once()
-    workers = [asyncio.create_task(bench.engine._work(normal_first=False)) for _ in range(5)]
-    for _ in range(5):
-        await until_blocked()
+    async with running(bench, workers=5):
+        for _ in range(5):
+            await until_blocked()
 
-    assert len(bench.sent) == 3 + 5
-    assert set(good) < set(bench.sent)
-    never.set()
-    for _ in range(10):
-        await until_blocked()
+        assert len(bench.sent) == 3 + 5
+        assert set(good) < set(bench.sent)
+        never.set()
+        for _ in range(10):
+            await until_blocked()
+
     assert len(bench.sent) == 15
-    for worker in workers:
-        worker.cancel()
-    await asyncio.wait(workers)
 
 
 async def test_giving_partitions_back_ends_what_is_under_way_and_releases_the_rest() -> None:
     """Claimed and not begun is released without a new record; unclaimed is left; the offset stops before both."""
-    bench, gate = Bench(), asyncio.Event()
+    bench, gate = Bench(claim_ahead=3), asyncio.Event()
 
     async def wait(_: Record) -> None:
         await gate.wait()
 
     bench.provider.behave = wait
     (begun,) = bench.records()
-    claimed = bench.records(2, ordering_key="k") + bench.records(2)
+    claimed = bench.records(2)
     await bench.engine.claim_once()
     bench.records(3)
-    running = asyncio.create_task(bench.engine.run(1))
+    loops = asyncio.create_task(bench.engine.run(1))
     await asyncio.sleep(0)
     await until_blocked()
     going = asyncio.create_task(bench.engine.give_back([(NORMAL, 0)], timeout_s=5))
@@ -364,8 +378,8 @@ async def test_giving_partitions_back_ends_what_is_under_way_and_releases_the_re
     assert {id_ for id_, _ in bench.store.released} >= set(claimed)
     assert {republish for _, republish in bench.store.released} == {False}
     assert bench.engine.safe_offsets() == {}
-    running.cancel()
-    await asyncio.wait([running])
+    loops.cancel()
+    await asyncio.wait([loops])
 
 
 async def test_lost_partitions_have_their_records_published_again() -> None:
@@ -390,16 +404,16 @@ async def test_a_call_that_outlasts_the_drain_is_cut_off_as_unknown() -> None:
 
     bench.provider.behave = hang
     bench.records()
-    running = asyncio.create_task(bench.engine.run(2))
+    loops = asyncio.create_task(bench.engine.run(2))
     await until_blocked()
 
     offsets = await bench.engine.give_back([(NORMAL, 0)], timeout_s=5, cut_after_s=0.01)
 
     assert offsets == {(NORMAL, 0): 1}
     assert [(ended.outcome, ended.reason) for ended in bench.store.ended] == [(Outcome.UNKNOWN, "stopped")]
-    assert not running.done()
-    running.cancel()
-    await asyncio.wait([running])
+    assert not loops.done()
+    loops.cancel()
+    await asyncio.wait([loops])
 
 
 async def test_a_claim_whose_answer_was_lost_is_published_again() -> None:
