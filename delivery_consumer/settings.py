@@ -73,7 +73,7 @@ def read_settings(env: Environment) -> Settings:
         kafka=read_kafka(env),
         channels=channels,
         concurrency=env.integer("DELIVERY_CONCURRENCY", 200, low=1, high=10_000),
-        lease_s=env.seconds("DELIVERY_LEASE_S", 30, low=5, high=3600),
+        lease_s=env.seconds("DELIVERY_LEASE_S", 10, low=5, high=3600),
         webhook=_read_webhook(env, needed=Channel.WEBHOOK in channels),
         email=_read_email(env, needed=Channel.EMAIL in channels),
     )
