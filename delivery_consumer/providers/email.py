@@ -24,6 +24,7 @@ from shared.records import Record
 _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _DOMAIN: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9-]{1,63}")
 _RECEIPT_CHARACTERS: Final = 200
+_UNPRINTABLE: Final = re.compile(r"[^ -~]")  # the server chose the words: 8-bit text comes as lone surrogates
 _REFUSED: Final = (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
 
 
@@ -102,7 +103,7 @@ class EmailProvider:
             raise self._failure(error, progress) from error
         finally:
             self._pool.put(link, keep=keep)
-        return f"250 {words}"[:_RECEIPT_CHARACTERS]
+        return _UNPRINTABLE.sub("?", f"250 {words}")[:_RECEIPT_CHARACTERS]
 
     async def _reset(self, link: Link, error: aiosmtplib.SMTPResponseException) -> bool:
         if error.code == 421 or error.code < 400 or not link.usable:

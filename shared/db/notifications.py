@@ -5,7 +5,7 @@ Each function uses the caller's connection and never commits. On an autocommit c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
@@ -135,8 +135,24 @@ def write_back(conn: Connection[Any], outcomes: Sequence[Ended], *, owner: UUID,
 
 
 def _outcomes_json(outcomes: Sequence[Ended]) -> str:
-    # orjson writes dataclasses, enums and UUIDs by itself; NUL cannot be stored and has no place in a reason.
-    return orjson.dumps(list(outcomes)).decode().replace("\\u0000", "")
+    # orjson writes dataclasses, enums and UUIDs by itself; it raises for a lone surrogate.
+    return orjson.dumps([_storable(ended) for ended in outcomes]).decode()
+
+
+def _storable(ended: Ended) -> Ended:
+    """Return an outcome whose words PostgreSQL can store: the other side wrote some of them.
+
+    Half a surrogate pair (a byte that was no UTF-8) becomes a question mark, NUL U+FFFD.
+    """
+    words = (ended.reason, ended.detail, ended.receipt, ended.destination)
+    if all(text is None or (text.isascii() and "\0" not in text) for text in words):
+        return ended
+    reason, detail, receipt, destination = map(_storable_text, words)
+    return replace(ended, reason=reason or "", detail=detail, receipt=receipt, destination=destination)
+
+
+def _storable_text(text: str | None) -> str | None:
+    return text and text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def release(conn: Connection[Any], tickets: Sequence[Ticket], *, owner: UUID, republish: bool) -> int:
