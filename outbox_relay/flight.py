@@ -15,6 +15,7 @@ MAX_BATCHES: Final = 4
 """Batches in flight: with 5 ms to the broker four reach 2.6 times the rate of one; more only adds to duplicates."""
 
 _ALONE_S: Final = 5.0
+_QUEUE_FULL_S: Final = 2.0
 _REFUSED_FOR_GOOD: Final = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
@@ -76,6 +77,7 @@ class Flight:
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         self._batches: deque[Batch] = deque()
+        self.used = False  # something was produced, or tried to be: what is abandoned then takes its producer along
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -101,10 +103,11 @@ class Flight:
 
     def produce(self, rows: Sequence[OutboxRow]) -> None:
         """Hand rows to the producer, in order, as one batch."""
+        self.used = True
         batch = Batch(rows)
+        self._batches.append(batch)
         for row in rows:
             self._produce(row, batch)
-        self._batches.append(batch)
         self._producer.poll(0)
 
     def landed(self, *, wait_s: float) -> Batch | None:
@@ -135,12 +138,15 @@ class Flight:
         self._producer.poll(0)
 
     def _produce(self, row: OutboxRow, batch: Batch) -> None:
+        deadline = time.monotonic() + _QUEUE_FULL_S
         while True:
             try:
                 self._producer.produce(
                     row.topic, row.value, row.key, on_delivery=batch.report, headers=list(row.headers.items())
                 )
-            except BufferError:  # the local queue is full: let reports make room
+            except BufferError as error:  # the local queue is full: let reports make room
+                if time.monotonic() > deadline:
+                    raise ProducerFailedError(KafkaError(KafkaError._QUEUE_FULL)) from error
                 self._producer.poll(0.05)
             except KafkaException as error:
                 cause: KafkaError = error.args[0]

@@ -14,7 +14,9 @@ from shared.db import outbox
 from shared.db.outbox import OutboxRow
 
 LOOK_BACK: Final = 10_000
-"""After a start, so many numbers below the first visible row count as gaps: their owners may be about to commit."""
+"""A read opens no more gaps than this, the youngest: after a start that many numbers below the first visible row count
+as gaps, since their owners may be about to commit, and a leap of the sequence costs no memory. Whatever an older number
+turns out to be is found by `read_missed`."""
 
 MAX_GAPS: Final = 20_000
 """More than this, and reading from the start again is cheaper than asking for each."""
@@ -88,13 +90,17 @@ class Reader:
             if row.seq > self.cursor:
                 break
             self._gaps.pop(row.seq, None)
+        if page.cut:  # a gap that was not returned may have been among what did not fit
+            return
         ended = [seq for seq, bound in self._gaps.items() if 0 < bound <= page.oldest_xid]
         for seq in ended:
             del self._gaps[seq]
 
     def _open_gaps(self, fresh: list[int]) -> None:
-        first = self.cursor + 1 if self.cursor else max(1, fresh[0] - LOOK_BACK)
-        if len(fresh) != fresh[-1] - first + 1:
-            missing = set(range(first, fresh[-1] + 1)).difference(fresh)
-            self._gaps.update(dict.fromkeys(missing, 0))
-            self._unbounded.extend(missing)
+        if len(fresh) == fresh[-1] - self.cursor:
+            return
+        missing: list[int] = []
+        for before, seq in zip(reversed([self.cursor, *fresh[:-1]]), reversed(fresh), strict=True):
+            missing.extend(range(max(before + 1, seq - LOOK_BACK + len(missing)), seq))
+        self._gaps.update(dict.fromkeys(missing, 0))
+        self._unbounded.extend(missing)

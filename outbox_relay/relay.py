@@ -17,7 +17,7 @@ from outbox_relay.flight import Batch, Flight, ProducerFailedError, refused_rows
 from outbox_relay.reader import MAX_GAPS, Reader
 from outbox_relay.settings import Settings
 from shared.db import OUTAGE, Session, outbox
-from shared.kafka import ensure_topics, producer_config
+from shared.kafka import ensure_topics, producer_config, quiet_logger
 from shared.model import BUCKETS
 from shared.records import Topics
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 SESSION_SETTINGS: Final = (
     "SET synchronous_commit = off",  # a lost DELETE is a duplicate, never a loss
     "SET idle_session_timeout = '10s'",  # a relay that is stopped loses its buckets to the others
-    "SET statement_timeout = '30s'",
+    "SET statement_timeout = '10s'",
 )
 DRAIN_S: Final = 15.0
 _REPORT_WAIT_S: Final = 0.1
@@ -208,12 +208,14 @@ class Relay:
         metrics.BUCKETS_HELD.set(0)
 
     def _abandon(self) -> None:
-        if self._flight:
+        if self._flight.used:
             self._flight.abandon()
             self._flight = self._new_flight()
 
     def _new_flight(self) -> Flight:
-        return Flight(Producer(producer_config(self._settings.kafka, client_id="outbox-relay"), logger=log))
+        return Flight(
+            Producer(producer_config(self._settings.kafka, client_id="outbox-relay"), logger=quiet_logger(log))
+        )
 
     def _drain(self) -> None:
         """Wait for what is in flight, delete it, and give the buckets up; what does not land is published again."""

@@ -96,14 +96,15 @@ class Upkeep:
         )
         self._leader_on: Connection[Any] | None = None
         self._rescue_from = 0.0
+        self._oldest_age_s = 0.0
         dlq_topic = Topics(settings.kafka.topic_prefix).dlq
         self._sweeper = Sweeper(settings.sweep_after_s, dlq_topic)
         self._dlq_topic = dlq_topic
         self._tasks = [
             Task("promote", 0.1, lambda conn: outbox.promote_due(conn, limit=_CHUNK)),
             Task("end_leases", 1.0, self._end_leases),
-            Task("sweep", 1.0, self._sweeper.run_once),
-            Task("gauges", 1.0, self._measure),
+            Task("gauges", 5.0, self._measure),
+            Task("sweep", 1.0, self._sweep),
             Task(
                 "prune_keys",
                 60.0,
@@ -161,9 +162,15 @@ class Upkeep:
             log.warning("leases_over", extra={"attempts": ended})
         return ended
 
+    def _sweep(self, conn: Connection[Any]) -> int:
+        if self._oldest_age_s > self._settings.sweep_after_s:
+            return 0  # the relay is behind, as when Kafka is away: what waits is late, not lost
+        return self._sweeper.run_once(conn)
+
     def _measure(self, conn: Connection[Any]) -> int:
         state = outbox.state(conn)
         passed = max(self._passed(), (state.first_seq or state.last_seq + 1) - 1)
         metrics.OUTBOX_DEPTH.set(max(0, state.last_seq - passed))
         metrics.OUTBOX_OLDEST_AGE.set(state.oldest_age_s)
+        self._oldest_age_s = state.oldest_age_s
         return 0

@@ -30,6 +30,7 @@ def producer_config(settings: KafkaSettings, *, client_id: str) -> dict[str, Any
         "batch.num.messages": 10_000,
         "compression.type": "lz4",
         "queue.buffering.max.messages": 200_000,
+        "queue.buffering.max.kbytes": 65_536,  # twice what four full pages of the relay hold
         "message.max.bytes": MAX_RECORD_BYTES,
     }
 
@@ -65,6 +66,34 @@ def _common(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1_000,  # the default of 10 s would add to every outage
         "log.connection.close": False,
     }
+
+
+class _OncePer(logging.Filter):
+    """Lets a kind of line through once in so many seconds, and says how many it held back."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Decide on one line; its kind is librdkafka's facility, such as FAIL."""
+        kind = record.getMessage().partition(" ")[0]
+        since, held_back = self._seen.get(kind, (-self._seconds, 0))
+        if record.created - since < self._seconds:
+            self._seen[kind] = (since, held_back + 1)
+            return False
+        self._seen[kind] = (record.created, 0)
+        record.held_back = held_back
+        return True
+
+
+def quiet_logger(log: logging.Logger) -> logging.Logger:
+    """Return the logger to hand to a librdkafka client: an outage is a few lines, not one per attempt to connect."""
+    quiet = log.getChild("librdkafka")
+    if not any(isinstance(one, _OncePer) for one in quiet.filters):
+        quiet.addFilter(_OncePer(30.0))
+    return quiet
 
 
 def ensure_topics(

@@ -24,6 +24,10 @@ APPEND_PENDING: Final[LiteralString] = f"""
 """Ends a statement whose CTE `moved` returns whole notifications rows: publish those that are pending."""
 
 
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""A page of rows is full at this size, whatever their number."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """One row as the relay moves it; `value` is never opened."""
@@ -42,6 +46,7 @@ class Page:
 
     rows: list[OutboxRow]
     oldest_xid: int
+    cut: bool = False  # the page was full in bytes: there may be rows it should have held and does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +61,27 @@ def read(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) 
     """Read up to `limit` rows beyond seq `after`, and those of `also` that have become visible, in one snapshot.
 
     One statement on purpose: a row that committed late can never be read after a later row of its key that way.
+    The page ends with the row that makes it PAGE_BYTES or more, so memory is bounded whatever the size of rows.
     The rows are not locked. Source: docs/decisions/0002-cursor-and-gap-set-relay.md
     """
     query = """
-        SELECT o.seq, o.bucket, o.topic, o.key, o.value, o.headers, s.oldest_xid
+        SELECT o.seq, o.bucket, o.topic, o.key, o.value, o.headers, o.bytes_up_to, s.oldest_xid
           FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_xid) s
           LEFT JOIN LATERAL (
-                (SELECT seq, bucket, topic, key, value, headers FROM outbox
-                  WHERE seq = ANY(%(also)s::bigint[]) ORDER BY seq)
-                UNION ALL
-                (SELECT seq, bucket, topic, key, value, headers FROM outbox
-                  WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s)
-               ) o ON true
+                SELECT *, (sum(octet_length(value)) OVER (ORDER BY seq))::bigint AS bytes_up_to FROM (
+                    (SELECT seq, bucket, topic, key, value, headers FROM outbox
+                      WHERE seq = ANY(%(also)s::bigint[]) ORDER BY seq)
+                    UNION ALL
+                    (SELECT seq, bucket, topic, key, value, headers FROM outbox
+                      WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s)
+                ) r
+               ) o ON o.bytes_up_to - octet_length(o.value) < %(page_bytes)s
     """
-    parameters = {"also": _array(also), "after": after, "limit": limit}
+    parameters = {"also": _array(also), "after": after, "limit": limit, "page_bytes": PAGE_BYTES}
     rows = conn.cursor(binary=True).execute(query, parameters).fetchall()
-    return Page([OutboxRow(*row[:6]) for row in rows if row[0] is not None], rows[0][6])
+    if rows[0][0] is None:
+        return Page([], rows[0][7])
+    return Page([OutboxRow(*row[:6]) for row in rows], rows[0][7], cut=rows[-1][6] >= PAGE_BYTES)
 
 
 def delete(conn: Connection[Any], seqs: Sequence[int]) -> int:
@@ -93,7 +103,7 @@ def refuse(conn: Connection[Any], refused: Sequence[Refused]) -> None:
     """Set rows aside that Kafka refuses for good, and fail what they stood for; one statement, safe to repeat.
 
     A refused first send or retry fails its notification, which rests as a dead letter of class poison. A refused dead
-    letter (the same bytes with larger headers) is only set aside: its notification has failed already.
+    letter (the same bytes with larger headers) is tracked here and now, at rest, since no consumer will ever read it.
     """
     query = """
         WITH gone AS (
@@ -107,14 +117,22 @@ def refuse(conn: Connection[Any], refused: Sequence[Refused]) -> None:
               FROM gone WHERE n.id = gone.notification_id AND n.status = 'pending'
                           AND n.attempt = (gone.headers ->> 'attempt')::smallint
             RETURNING n.id, n.tenant_id, n.channel, n.attempt, gone.key, gone.value, gone.headers, gone.topic,
-                      gone.error
+                      gone.error, 'poison' AS failure_class, 'refused_by_kafka' AS reason
+        ), dead AS (
+            SELECT * FROM moved
+            UNION ALL
+            SELECT n.id, n.tenant_id, n.channel, n.attempt, gone.key, gone.value, gone.headers, gone.topic, gone.error,
+                   gone.headers ->> 'error-class', gone.headers ->> 'error-reason'
+              FROM gone JOIN notifications n ON n.id = gone.notification_id AND n.status = 'failed'
+               AND n.attempt = (gone.headers ->> 'attempt')::smallint WHERE gone.headers ? 'error-class'
         )
         INSERT INTO dlq_messages (tenant_id, notification_id, channel, attempt, message_key, original_payload, headers,
                                   topic, failure_class, reason, fingerprint, first_error, error_message, rest_reason)
-        SELECT tenant_id, id, channel, attempt, key, value, headers, topic, 'poison', 'refused_by_kafka',
-               'poison|' || topic || '|refused_by_kafka', error, error, 'refused_by_kafka' FROM moved
+        SELECT tenant_id, id, channel, attempt, key, value, headers, topic, failure_class, reason,
+               failure_class || '|' || topic || '|' || reason, error, error, 'refused_by_kafka' FROM dead
         ON CONFLICT (notification_id) DO UPDATE
-           SET status = 'failed', attempt = EXCLUDED.attempt, failure_class = 'poison', reason = EXCLUDED.reason,
+           SET status = 'failed', attempt = EXCLUDED.attempt, failure_class = EXCLUDED.failure_class,
+               reason = EXCLUDED.reason,
                fingerprint = EXCLUDED.fingerprint, error_message = EXCLUDED.error_message, retry_at = NULL,
                rest_reason = EXCLUDED.rest_reason, last_failed_at = now()
     """
@@ -145,7 +163,8 @@ def state(conn: Connection[Any]) -> OutboxState:
 def promote_due(conn: Connection[Any], *, limit: int) -> int:
     """Move scheduled notifications that have come due to pending and publish them; return how many rows left the wait.
 
-    A row whose notification was cancelled meanwhile is dropped. One statement; rows another session holds are skipped.
+    They go out in the order they are due, then in the order accepted. A row whose notification was cancelled meanwhile
+    is dropped. One statement; rows another session holds are skipped.
     """
     query = f"""
         WITH due AS (
@@ -157,7 +176,7 @@ def promote_due(conn: Connection[Any], *, limit: int) -> int:
             UPDATE notifications n SET status = 'pending', updated_at = now()
               FROM due WHERE n.id = due.notification_id AND n.status = 'scheduled'
             RETURNING n.*
-        ), published AS ({APPEND_PENDING} RETURNING 1)
+        ), published AS ({APPEND_PENDING} ORDER BY n.scheduled_for, n.id RETURNING 1)
         SELECT count(*) FROM due
     """
     return _one_number(conn, query, {"limit": limit})

@@ -53,6 +53,7 @@ def publish_again(conn: Connection[Any], ids: Sequence[UUID], *, dlq_topic: str)
         WITH stalled AS (
             SELECT n.* FROM notifications n
              WHERE n.id = ANY(%(ids)s::uuid[]) AND n.status IN ('pending', 'failed')
+               AND pg_current_xact_id() IS NOT NULL  -- the xid exists before nextval, as the relay's gaps demand
                AND NOT EXISTS (SELECT FROM outbox o WHERE o.notification_id = n.id)
         ), moved AS (
             SELECT * FROM stalled n WHERE n.status = 'failed' AND NOT EXISTS (

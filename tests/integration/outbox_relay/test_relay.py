@@ -16,6 +16,8 @@ from confluent_kafka import Consumer
 
 from outbox_relay.relay import Relay
 from outbox_relay.settings import Settings
+from shared.db import outbox
+from shared.db.outbox import PAGE_BYTES
 from shared.model import Channel, bucket_of
 from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSettings
 from tests.servers import Database, FreshTopics
@@ -209,6 +211,24 @@ def test_row_too_large_for_kafka_is_set_aside_and_its_neighbours_go_on(database:
         dead = conn.execute("SELECT octet_length(value), error FROM outbox_dead").fetchall()
     assert [int(value) for _, value in consume(topics, topic, 6)] == list(range(6))
     assert dead == [(3 * 1024 * 1024, "MSG_SIZE_TOO_LARGE")]
+
+
+def test_large_rows_are_taken_a_bounded_number_of_bytes_at_a_time(database: Database, topics: FreshTopics) -> None:
+    """I19: a page is full at PAGE_BYTES, however many rows are asked for; all of them go out, in order."""
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    with database.connect() as conn:
+        for number in range(24):
+            value = str(number).encode().ljust(1024 * 1024)
+            conn.execute(APPEND, (bucket_of(b"k"), topic, b"k", value))
+    with database.connect() as conn:
+        page = outbox.read(conn, after=0, also=range(1, 25), limit=1000)
+    stop = threading.Event()
+
+    with running(Relay(settings_for(database, topics), stop), stop=stop):
+        until(lambda: rows_left(database) == 0)
+
+    assert (len(page.rows), page.cut) == (PAGE_BYTES // (1024 * 1024), True)
+    assert [int(value) for _, value in consume(topics, topic, 24)] == list(range(24))
 
 
 def test_buckets_move_to_the_relay_that_stays(database: Database, topics: FreshTopics) -> None:

@@ -89,6 +89,26 @@ def test_depth_and_age_of_the_outbox_are_measured(conn: psycopg.Connection[Any],
     assert metrics.OUTBOX_DEPTH._value.get() == 0
 
 
+def test_nothing_is_swept_while_the_relay_is_behind(
+    conn: psycopg.Connection[Any], upkeep: Callable[[], Upkeep]
+) -> None:
+    """With Kafka away what waits is late, not lost; looking for it among all that waits would only cost."""
+    lost, waiting = new_notification(), new_notification()
+    for one in (lost, waiting):
+        accepting.insert(conn, one)
+    conn.execute("DELETE FROM outbox WHERE notification_id = %s", (lost.id,))
+    conn.execute("UPDATE notifications SET updated_at = now() - interval '1 hour'")
+    conn.execute("UPDATE outbox SET created_at = now() - interval '1 hour'")
+    keeper = upkeep()
+    keeper._measure(conn)
+
+    behind = keeper._sweep(conn)
+    conn.execute("DELETE FROM outbox WHERE notification_id = %s", (waiting.id,))
+    keeper._measure(conn)
+
+    assert (behind, keeper._sweep(conn)) == (0, 2)
+
+
 def notification_status(conn: psycopg.Connection[Any]) -> str:
     """The status of the one notification there is."""
     return str(conn.execute("SELECT status FROM notifications").fetchall()[0][0])

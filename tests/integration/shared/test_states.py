@@ -440,6 +440,43 @@ def test_row_kafka_refuses_fails_its_notification(conn: Conn, new: New) -> None:
     ]
 
 
+def test_dead_letter_kafka_refuses_is_tracked_at_rest(conn: Conn, new: New) -> None:
+    """I4: failed always comes with its dead letter, also where Kafka will not carry that."""
+    one = new()
+    ticket = begin(conn, one)
+    end(conn, ticket, Outcome.TRANSIENT, reason="http_503")
+    ((seq,),) = rows(conn, "SELECT seq FROM outbox")
+
+    outbox.refuse(conn, [outbox.Refused(seq, "MSG_SIZE_TOO_LARGE")])
+
+    assert rows(conn, "SELECT notification_id, failure_class, reason, retry_at, rest_reason FROM dlq_messages") == [
+        (one.id, "transient", "http_503", None, "refused_by_kafka")
+    ]
+
+
+def test_promoted_ones_go_out_in_the_order_they_are_due(conn: Conn, new: New) -> None:
+    """I12: scheduled notifications of one key that come due together keep the order of their times."""
+    now = datetime.now(UTC)
+    made = [new(ordering_key="k", scheduled_for=now - timedelta(milliseconds=n * 37 % 100)) for n in range(1, 50)]
+    accepting.insert_many(conn, made)
+
+    outbox.promote_due(conn, limit=100)
+
+    published = [id_ for (id_,) in rows(conn, "SELECT notification_id FROM outbox ORDER BY seq")]
+    assert published == [one.id for one in sorted(made, key=lambda one: (one.scheduled_for, one.id))]
+
+
+def test_other_bytes_at_an_offset_seen_before_are_another_dead_letter(conn: Conn) -> None:
+    """A topic made anew begins at offset 0 again: its poison is not taken for the old topic's."""
+    dlq_messages.track(conn, [tracked(None, retry_in_s=None, original_payload=b"old")])
+    for payload in (b"new", None):
+        for _ in range(2):
+            dlq_messages.track(conn, [tracked(None, retry_in_s=None, original_payload=payload)])
+
+    assert {row[0] for row in rows(conn, "SELECT original_payload FROM dlq_messages")} == {b"old", b"new", None}
+    assert rows(conn, "SELECT count(*) FROM dlq_messages") == [(3,)]
+
+
 def test_sweep_publishes_again_what_stood_still(conn: Conn, new: New) -> None:
     """I10: pending without an outbox row, and failed without a dead letter, are published again; the rest is not."""
     lost, dead, at_rest, waiting, fresh = (new() for _ in range(5))

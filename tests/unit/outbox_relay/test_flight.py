@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -33,9 +34,12 @@ class FakeProducer:
         self.produced: list[bytes] = []
         self.errors: dict[bytes, list[int | None]] = {}
         self.refuses_locally: set[bytes] = set()
+        self.fails_with: int | None = None
         self.purged = False
 
     def produce(self, topic: str, value: bytes, key: bytes, *, on_delivery: Report, headers: Any) -> None:
+        if self.fails_with is not None:
+            raise KafkaException(KafkaError(self.fails_with))
         if value in self.refuses_locally:
             raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
         self.produced.append(value)
@@ -127,6 +131,27 @@ def test_any_other_error_ends_the_flight_and_deletes_nothing(
         flight.landed(wait_s=1)
 
     assert caught.value.topics_missing is topics_missing
+
+
+def test_flight_whose_first_row_fails_is_known_as_used(producer: FakeProducer, flight: Flight) -> None:
+    """A dead producer refuses the very first row: the relay must see that it has to build another."""
+    producer.fails_with = KafkaError._FATAL
+
+    with pytest.raises(ProducerFailedError):
+        flight.produce(rows(1))
+
+    assert flight.used
+
+
+def test_full_queue_is_waited_for_only_so_long(
+    producer: FakeProducer, flight: Flight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise nothing would ever look at the stop event again."""
+    monkeypatch.setattr("outbox_relay.flight._QUEUE_FULL_S", 0.0)
+    monkeypatch.setattr(producer, "produce", Mock(side_effect=BufferError))
+
+    with pytest.raises(ProducerFailedError, match="_QUEUE_FULL"):
+        flight.produce(rows(1))
 
 
 def test_abandoned_flight_is_purged(producer: FakeProducer, flight: Flight) -> None:

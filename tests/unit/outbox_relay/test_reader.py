@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox_relay.reader import Reader
+from outbox_relay.reader import LOOK_BACK, Reader
 from shared.db import outbox
 from shared.db.outbox import OutboxRow, Page
 
@@ -96,6 +96,28 @@ def test_rows_below_the_first_visible_one_count_as_gaps_after_a_start(table: Tab
     table.rows[4] = (7, True)
 
     assert (first, seqs(reader)) == ([5], [4])
+
+
+def test_leap_of_the_sequence_opens_no_more_gaps_than_the_look_back(table: Table) -> None:
+    """I19: two rows twelve million numbers apart cost a bounded number of gaps, not twelve million."""
+    table.rows = {1: (5, True), 12_000_000: (8, True)}
+    reader = Reader()
+
+    assert seqs(reader) == [1, 12_000_000]
+    assert reader.gap_count == LOOK_BACK
+
+
+def test_gap_that_did_not_fit_on_a_page_is_not_given_up(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that was full in bytes proves nothing about what it does not hold."""
+    table.rows = {1: (5, True), 3: (8, True)}
+    reader = Reader()
+    seqs(reader)
+    reader.note_xid(table.xid())
+
+    monkeypatch.setattr(outbox, "read", lambda *_, **__: Page([], table.next_xid, cut=True))
+    seqs(reader)
+
+    assert reader.gap_count == 1
 
 
 @given(
