@@ -164,7 +164,8 @@ CREATE TABLE IF NOT EXISTS dlq_messages (
   CHECK ((status = 'resolved') = (resolution IS NOT NULL)),
   CHECK (retry_at IS NULL OR status = 'failed')
 );
-CREATE UNIQUE INDEX IF NOT EXISTS dlq_messages_source ON dlq_messages (topic, partition, "offset") WHERE notification_id IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS dlq_messages_source ON dlq_messages
+  (topic, partition, "offset", coalesce(md5(original_payload), '')) WHERE notification_id IS NULL;
 CREATE INDEX IF NOT EXISTS dlq_messages_due ON dlq_messages (retry_at) WHERE status = 'failed' AND retry_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS dlq_messages_listed ON dlq_messages (tenant_id, first_failed_at, id);
 COMMENT ON TABLE dlq_messages IS 'Dead letters, one per notification: what failed, why, and when it is tried again. retry_at NULL on a failed row: at rest, waits for a person.';
@@ -172,7 +173,7 @@ COMMENT ON COLUMN dlq_messages.original_payload IS 'The bytes of the record as K
 COMMENT ON COLUMN dlq_messages.failure_class IS 'transient, permanent, unknown: the receiver''s side. poison: ours. Alerts tell a dead customer URL from a broken pipeline by this.';
 COMMENT ON COLUMN dlq_messages.fingerprint IS 'failure_class|destination|reason: dead letters with one cause share it.';
 COMMENT ON COLUMN dlq_messages.rest_reason IS 'Why no retry is planned: permanent, retries_used_up, on_unknown_hold, poison, refused_by_kafka.';
-COMMENT ON INDEX dlq_messages_source IS 'Undecodable bytes are known by where they stood, so that reading them twice tracks them once.';
+COMMENT ON INDEX dlq_messages_source IS 'Undecodable bytes are known by where they stood, so that reading them twice tracks them once; by their digest too, since a topic made anew begins at offset 0 again.';
 COMMENT ON INDEX dlq_messages_due IS 'The scheduler''s question: which retries have come due?';
 COMMENT ON INDEX dlq_messages_listed IS 'Listing a tenant''s dead letters, newest first.';
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.cimpl import Message
 
 from dlq_consumer import metrics
@@ -20,12 +20,13 @@ from dlq_consumer.settings import Settings
 from dlq_consumer.triage import DeadLetter, Rest, triage
 from shared.db import OUTAGE, Session, dlq_messages, notifications
 from shared.db.dlq_messages import Tracked
-from shared.kafka import consumer_config
+from shared.kafka import consumer_config, quiet_logger
 from shared.records import Topics, decode_headers
 
 log = logging.getLogger(__name__)
 
 _POLL_WAIT_S: Final = 0.2
+_ASK_EVERY_S: Final = 2.0
 
 
 class DlqConsumer:
@@ -35,10 +36,14 @@ class DlqConsumer:
         self._settings, self._stop = settings, stop
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, keeps no secret
         self._session = Session(
-            settings.service.conninfo, application_name="dlq_consumer", settings=("SET statement_timeout = '30s'",)
+            settings.service.conninfo, application_name="dlq_consumer", settings=("SET statement_timeout = '10s'",)
         )
-        self._consumer = Consumer(consumer_config(settings.kafka, client_id="dlq-consumer", group="dlq"), logger=log)
-        self._consumer.subscribe([Topics(settings.kafka.topic_prefix).dlq])
+        config = consumer_config(settings.kafka, client_id="dlq-consumer", group="dlq")
+        self._consumer = Consumer(config | {"error_cb": self._on_error}, logger=quiet_logger(log))
+        self._topic = Topics(settings.kafka.topic_prefix).dlq
+        self._consumer.subscribe([self._topic])
+        self._brokers_down = False
+        self._next_ask = 0.0
         self._untracked: list[Message] = []
         self._next_look = 0.0
         self._polled_at = time.monotonic()
@@ -104,19 +109,37 @@ class DlqConsumer:
         return self._session.fault()
 
     def kafka_fault(self) -> str | None:
-        """Readiness: does the loop still poll?"""
+        """Readiness: does a broker answer, does the loop still poll?"""
+        if self._brokers_down:
+            return "brokers out of reach"
         silent_s = time.monotonic() - self._polled_at
         return f"not polled for {silent_s:.0f} s" if silent_s > 30 else None
 
     def _poll(self) -> list[Message]:
         messages = self._consumer.consume(self._settings.batch_rows, min(_POLL_WAIT_S, self._settings.poll_s))
         self._polled_at = time.monotonic()
+        if self._brokers_down:
+            self._ask_whether_back()
         for message in messages:
             if (error := message.error()) is not None:
                 if error.fatal():
                     raise KafkaException(error)
                 log.warning("kafka_error", extra={"error": error.name()})
         return [message for message in messages if message.error() is None]
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._brokers_down = True
+
+    def _ask_whether_back(self) -> None:
+        if time.monotonic() < self._next_ask:
+            return
+        try:
+            self._consumer.list_topics(self._topic, timeout=0.5)
+        except KafkaException:
+            self._next_ask = time.monotonic() + _ASK_EVERY_S
+        else:
+            self._brokers_down = False
 
     def _triaged(self, letter: Letter, retry_count: int) -> Tracked:
         facts = DeadLetter(letter.failure_class, letter.on_unknown, retry_count, letter.retry_after_s)

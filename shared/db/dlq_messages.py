@@ -64,7 +64,11 @@ _TRACK: Final[LiteralString] = (
 )
 
 _TRACK_UNDECODABLE: Final[LiteralString] = (
-    _INSERT + ' ON CONFLICT (topic, partition, "offset") WHERE notification_id IS NULL DO NOTHING'
+    _INSERT
+    + """
+    ON CONFLICT (topic, partition, "offset", coalesce(md5(original_payload), '')) WHERE notification_id IS NULL
+    DO NOTHING
+    """
 )
 
 

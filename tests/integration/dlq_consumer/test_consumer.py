@@ -154,6 +154,22 @@ def test_retries_end_with_the_ladder(conn: psycopg.Connection[Any], topics: Fres
     assert letters(conn, "retry_at, rest_reason, retry_count, attempt") == [(None, "retries_used_up", 1, 3)]
 
 
+def test_readiness_names_a_kafka_that_is_away(database: Database) -> None:
+    """A loop that polls in vain is not ready, though it polls."""
+    settings = Settings(
+        service=ServiceSettings(database.dsn, "127.0.0.1", 1, LogLevel.INFO),
+        kafka=KafkaSettings("127.0.0.1:9", "t", GroupProtocol.CONSUMER),
+        retry_ladder_s=(1,),
+        poll_s=0.05,
+    )
+    reader = DlqConsumer(settings, threading.Event())
+
+    run_until(reader, lambda: reader.kafka_fault() is not None)
+
+    assert reader.kafka_fault() == "brokers out of reach"
+    reader.close()
+
+
 def test_outage_of_postgres_loses_no_dead_letter(
     conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made
 ) -> None:
