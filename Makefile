@@ -50,8 +50,8 @@ types: install  ## mypy --strict
 
 test: install  ## all tests, with branch coverage; real PostgreSQL and Kafka from Python packages
 	@$(BIN)/coverage erase
-	@$(PYTEST) tests/unit tests/contract -q --cov --cov-report=
-	@$(PYTEST) tests/integration -q -n 2 --dist loadscope --cov --cov-append --cov-report=
+	@$(PYTEST) tests/unit tests/contract -q --cov --cov-report= --cov-fail-under=0
+	@$(PYTEST) tests/integration -q -n 2 --dist loadscope --cov --cov-append --cov-report= --cov-fail-under=0
 	@$(PYTEST) tests/e2e -q
 	@$(BIN)/coverage report
 
