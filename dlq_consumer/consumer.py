@@ -20,6 +20,7 @@ from dlq_consumer.settings import Settings
 from dlq_consumer.triage import DeadLetter, Rest, triage
 from shared.db import OUTAGE, Session, dlq_messages, notifications
 from shared.db.dlq_messages import Tracked
+from shared.db.outages import OutageLog
 from shared.kafka import consumer_config, quiet_logger
 from shared.records import Topics, decode_headers
 
@@ -40,6 +41,7 @@ class DlqConsumer:
         )
         config = consumer_config(settings.kafka, client_id="dlq-consumer", group="dlq")
         self._consumer = Consumer(config | {"error_cb": self._on_error}, logger=quiet_logger(log))
+        self._outages = OutageLog(log)
         self._topic = Topics(settings.kafka.topic_prefix).dlq
         self._consumer.subscribe([self._topic])
         self._brokers_down = False
@@ -54,7 +56,7 @@ class DlqConsumer:
             try:
                 self.run_once()
             except OUTAGE as error:
-                log.warning("postgres_unreachable", extra={"cause": type(error).__name__})
+                self._outages.note(error)
                 self._session.drop()
                 self._stop.wait(self._settings.outage_wait_s)
         self.close()

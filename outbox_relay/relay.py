@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from psycopg import Connection
 
 from outbox_relay import buckets, metrics
@@ -17,6 +17,7 @@ from outbox_relay.flight import Batch, Flight, ProducerFailedError, refused_rows
 from outbox_relay.reader import MAX_GAPS, Reader
 from outbox_relay.settings import Settings
 from shared.db import OUTAGE, Session, outbox
+from shared.db.outages import OutageLog
 from shared.kafka import ensure_topics, producer_config, quiet_logger
 from shared.model import BUCKETS
 from shared.records import Topics
@@ -59,6 +60,7 @@ class Relay:
         self._settings, self._stop = settings, stop
         self._topics = Topics(settings.kafka.topic_prefix)
         self._session = Session(settings.service.conninfo, application_name="outbox_relay", settings=SESSION_SETTINGS)
+        self._outages = OutageLog(log)
         self._reader = Reader()
         self._flight = self._new_flight()
         self._mine: frozenset[int] = frozenset()
@@ -75,10 +77,12 @@ class Relay:
             try:
                 busy = self.run_once() > 0 or bool(self._flight)
             except OUTAGE as error:
-                self._outage("postgres_unreachable", error)
+                self._outages.note(error)
+                self._start_over("postgres_unreachable")
             except (ProducerFailedError, KafkaException) as error:
                 self._topics_exist &= not getattr(error, "topics_missing", False)
-                self._outage("kafka_unreachable", error)
+                log.warning("kafka_unreachable", extra={"reason": _kafka_reason(error)})
+                self._start_over("kafka_unreachable")
             else:
                 if busy:
                     self._pause.end()
@@ -193,9 +197,8 @@ class Relay:
         self._surplus, self._rewind = frozenset(), False
         metrics.BUCKETS_HELD.set(len(self._mine))
 
-    def _outage(self, event: str, error: Exception) -> None:
-        log.warning(event, extra={"cause": type(error).__name__}, exc_info=not isinstance(error, OUTAGE))
-        metrics.STARTS_OVER.labels(event).inc()
+    def _start_over(self, reason: str) -> None:
+        metrics.STARTS_OVER.labels(reason).inc()
         self._session.drop()
         self._forget()
         self._stop.wait(self._settings.outage_wait_s)
@@ -230,3 +233,9 @@ class Relay:
         if self._flight:
             self._flight.abandon()
         self._session.drop()
+
+
+def _kafka_reason(error: ProducerFailedError | KafkaException) -> str:
+    if isinstance(error, ProducerFailedError):
+        return str(error)
+    return str(error.args[0].name()) if error.args and isinstance(error.args[0], KafkaError) else "unknown"

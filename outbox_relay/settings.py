@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.settings import Environment, KafkaSettings, ServiceSettings, read_kafka, read_service
+from shared.settings import Environment, Fault, KafkaSettings, ServiceSettings, read_kafka, read_service
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,14 @@ def read_settings(env: Environment) -> Settings:
         kafka=read_kafka(env),
         batch_rows=env.integer("RELAY_BATCH_ROWS", 1000, low=1, high=10_000),
         topic_partitions=env.integer("KAFKA_TOPIC_PARTITIONS", 10, low=1, high=1000),
-        topic_replication=env.integer("KAFKA_TOPIC_REPLICATION", -1, low=-1, high=9),
+        topic_replication=_replication(env),
         sweep_after_s=env.seconds("SWEEP_AFTER_S", 300, low=1, high=604_800),
         idempotency_keep_s=env.seconds("IDEMPOTENCY_KEEP_S", 86_400, low=86_400, high=31_536_000),
     )
+
+
+def _replication(env: Environment) -> int:
+    copies = env.integer("KAFKA_TOPIC_REPLICATION", -1, low=-1, high=9)
+    if copies == 0:
+        env.faults.append(Fault("KAFKA_TOPIC_REPLICATION", "0", "-1 for the broker's default, or 1 to 9"))
+    return copies

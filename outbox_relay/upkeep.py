@@ -16,6 +16,7 @@ from psycopg import Connection
 from outbox_relay import metrics
 from outbox_relay.settings import Settings
 from shared.db import OUTAGE, Session, idempotency_keys, notifications, outbox, sweeping
+from shared.db.outages import OutageLog
 from shared.records import Topics
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Upkeep:
             application_name="outbox_relay_upkeep",
             settings=("SET statement_timeout = '60s'", "SET idle_session_timeout = '10s'"),
         )
+        self._outages = OutageLog(log)
         self._leader_on: Connection[Any] | None = None
         self._rescue_from = 0.0
         self._oldest_age_s = 0.0
@@ -119,7 +121,7 @@ class Upkeep:
                 if self.lead():
                     self.run_once()
             except OUTAGE as error:
-                log.warning("upkeep_waits_for_postgres", extra={"cause": type(error).__name__})
+                self._outages.note(error)
                 self._session.drop()
             self._stop.wait(0.05 if self._leader_on else 1.0)
         self._session.drop()

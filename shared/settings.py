@@ -97,7 +97,7 @@ class Environment:
                 raise ValueError
             return number
 
-        return self._parsed(name, default, f"seconds from {low:g} to {high:g}", parse)
+        return self._parsed(name, default, f"seconds from {_plain(low)} to {_plain(high)}", parse)
 
     def choice(self, name: str, default: E, kind: type[E]) -> E:
         """Return a member of an enumeration, whatever the case it is written in."""
@@ -136,6 +136,10 @@ class Environment:
         except ValueError:
             self.faults.append(Fault(name, "(hidden)" if secret else value, expected))
             return default
+
+
+def _plain(number: float) -> str:
+    return f"{number:.0f}" if number == int(number) else f"{number}"
 
 
 class GroupProtocol(StrEnum):
@@ -180,10 +184,20 @@ def read_service(env: Environment, *, port_variable: str, port: int) -> ServiceS
     """Read what every service needs, its own port under `port_variable`."""
     return ServiceSettings(
         conninfo=read_conninfo(env),
-        bind_host=env.text("BIND_HOST", "0.0.0.0"),  # noqa: S104 - a container listens on all its addresses
+        bind_host=_address(env),
         port=env.integer(port_variable, port, low=1, high=65535),
         log_level=env.choice("LOG_LEVEL", LogLevel.INFO, LogLevel),
     )
+
+
+def _address(env: Environment) -> str:
+    host = env.text("BIND_HOST", "0.0.0.0")  # noqa: S104 - a container listens on all its addresses
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if host != "localhost":
+            env.faults.append(Fault("BIND_HOST", host, "an address of this machine, such as 127.0.0.1 or ::"))
+    return host
 
 
 def read_conninfo(env: Environment) -> str:
@@ -203,9 +217,11 @@ def read_conninfo(env: Environment) -> str:
 
 def read_kafka(env: Environment) -> KafkaSettings:
     """Read where Kafka is; KAFKA_BROKER is the older name of KAFKA_BOOTSTRAP_SERVERS."""
-    servers = env.optional_text("KAFKA_BOOTSTRAP_SERVERS") or env.optional_text("KAFKA_BROKER") or "localhost:9092"
+    newer, older = env.optional_text("KAFKA_BOOTSTRAP_SERVERS"), env.optional_text("KAFKA_BROKER")
+    servers = newer or older or "localhost:9092"
     if not all(re.fullmatch(r"[^\s:,]+:\d{1,5}", server.strip()) for server in servers.split(",")):
-        env.faults.append(Fault("KAFKA_BOOTSTRAP_SERVERS", servers, "host:port, several separated by commas"))
+        name = "KAFKA_BOOTSTRAP_SERVERS" if newer else "KAFKA_BROKER"
+        env.faults.append(Fault(name, servers, "host:port, several separated by commas"))
     return KafkaSettings(
         bootstrap_servers=servers,
         topic_prefix=read_topic_prefix(env),

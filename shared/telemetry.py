@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, disable_created_metrics, generate_latest
 
 from shared.settings import LogLevel, refuse_to_start
 
@@ -60,6 +60,7 @@ class HealthServer:
     """
 
     def __init__(self, service: str, host: str, port: int, checks: Checks) -> None:
+        disable_created_metrics()  # twice the series, for an instant nobody asks for
         handler = type("Handler", (_Handler,), {"checks": checks, "service": service})
         try:
             self._server = ThreadingHTTPServer((host, port), handler)

@@ -1,7 +1,5 @@
 """Connections to PostgreSQL. The SQL itself is in this package's modules, one per table."""
 
-import logging
-import threading
 from typing import Any, LiteralString
 
 import orjson
@@ -9,7 +7,7 @@ import psycopg
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
-log = logging.getLogger(__name__)
+from shared.db.outages import outage_reason
 
 OUTAGE = (psycopg.OperationalError, psycopg.InterfaceError)
 """What a statement raises when PostgreSQL is away, restarting, or the connection broke: wait, connect anew, repeat."""
@@ -49,32 +47,46 @@ def connect(
     return conn
 
 
+class DatabaseNotReadyError(psycopg.OperationalError):
+    """PostgreSQL answers, and cannot be used yet: waited out like an outage."""
+
+
 class Session:
     """One connection that a loop keeps, opened at first use and again after it broke. For one thread at a time."""
 
     def __init__(self, conninfo: str, *, application_name: str, settings: tuple[LiteralString, ...] = ()) -> None:
         self._conninfo, self._application_name, self._settings = conninfo, application_name, settings
         self._conn: psycopg.Connection[Any] | None = None
-        self._connected = threading.Event()
+        self._fault: str | None = "not connected"
 
     def connection(self) -> psycopg.Connection[Any]:
-        """Return the connection. Raises psycopg.OperationalError when PostgreSQL is out of reach."""
+        """Return the connection. Raises psycopg.OperationalError when PostgreSQL cannot be reached or used."""
         if self._conn is None or self._conn.closed:
-            self._connected.clear()
-            self._conn = connect(self._conninfo, application_name=self._application_name, settings=self._settings)
-            self._connected.set()
+            try:
+                self._conn = self._open()
+            except psycopg.OperationalError as error:
+                self._fault = f"not connected: {outage_reason(error)}"
+                raise
+            self._fault = None
         return self._conn
+
+    def _open(self) -> psycopg.Connection[Any]:
+        conn = connect(self._conninfo, application_name=self._application_name, settings=self._settings)
+        if fault := readiness_fault(conn):
+            conn.close()
+            raise DatabaseNotReadyError(fault)
+        return conn
 
     def drop(self) -> None:
         """Close the connection; the next use opens another."""
-        self._connected.clear()
+        self._fault = self._fault or "not connected"
         if self._conn is not None:
             self._conn.close()
             self._conn = None
 
     def fault(self) -> str | None:
         """Say what is wrong, as a readiness check does; None while connected. Safe from any thread."""
-        return None if self._connected.is_set() else "not connected"
+        return self._fault
 
 
 def open_pool(

@@ -26,6 +26,24 @@ def test_all_faults_are_listed_at_once() -> None:
     assert "RELAY_PORT: '0'; expected a whole number from 1 to 65535" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variables", "variable"),
+    [
+        ({"KAFKA_BROKER": ":"}, "KAFKA_BROKER"),
+        ({"BIND_HOST": "nohost"}, "BIND_HOST"),
+        ({"KAFKA_TOPIC_REPLICATION": "0"}, "KAFKA_TOPIC_REPLICATION"),
+        ({"IDEMPOTENCY_KEEP_S": "1"}, "IDEMPOTENCY_KEEP_S"),
+    ],
+)
+def test_fault_names_the_variable_that_was_set(variables: dict[str, str], variable: str) -> None:
+    """The one the operator wrote, with a range a person can read."""
+    env = Environment(variables)
+    read_relay(env)
+
+    assert [fault.variable for fault in env.faults] == [variable]
+    assert "e+" not in str(env.faults[0])
+
+
 def test_defaults_need_no_variable() -> None:
     """An empty environment is a complete configuration for a machine of one's own."""
     env = Environment({})
