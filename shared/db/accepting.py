@@ -74,25 +74,7 @@ def insert(conn: Connection[Any], new: NewNotification) -> None:
         INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
         SELECT id, bucket, topic, %(key)s, record, %(headers)s::jsonb FROM n
     """
-    parameters = {
-        "id": new.id,
-        "tenant_id": new.tenant_id,
-        "channel": new.channel.value,
-        "recipient": new.recipient,
-        "priority": new.priority.value,
-        "ordering_key": new.ordering_key,
-        "on_unknown": new.on_unknown.value,
-        "expires_at": new.expires_at,
-        "expires_in_s": new.expires_in_s,
-        "created_at": new.created_at,
-        "bucket": new.bucket,
-        "topic": new.topic,
-        "traceparent": new.traceparent,
-        "correlation_id": new.correlation_id,
-        "record": new.record,
-        "key": new.key,
-        "headers": orjson.dumps(new.headers).decode(),
-    }
+    parameters = _columns(new) | {"record": new.record, "key": new.key, "headers": orjson.dumps(new.headers).decode()}
     conn.execute(query, parameters)
 
 
@@ -147,17 +129,15 @@ def insert_many(conn: Connection[Any], news: Sequence[NewNotification], answer: 
     return bool(row and row[0])
 
 
-def _as_item(new: NewNotification) -> dict[str, Any]:
+def _columns(new: NewNotification) -> dict[str, Any]:
     return {
         "id": new.id,
         "tenant_id": new.tenant_id,
-        "channel": new.channel,
+        "channel": new.channel.value,
         "recipient": new.recipient,
-        "priority": new.priority,
+        "priority": new.priority.value,
         "ordering_key": new.ordering_key,
-        "on_unknown": new.on_unknown,
-        "status": new.status,
-        "scheduled_for": new.scheduled_for,
+        "on_unknown": new.on_unknown.value,
         "expires_at": new.expires_at,
         "expires_in_s": new.expires_in_s,
         "created_at": new.created_at,
@@ -165,6 +145,13 @@ def _as_item(new: NewNotification) -> dict[str, Any]:
         "topic": new.topic,
         "traceparent": new.traceparent,
         "correlation_id": new.correlation_id,
+    }
+
+
+def _as_item(new: NewNotification) -> dict[str, Any]:
+    return _columns(new) | {
+        "status": new.status,
+        "scheduled_for": new.scheduled_for,
         "record": new.record.decode(),
         "key": new.key.decode(),
         "headers": new.headers,
