@@ -77,8 +77,6 @@ class Deliverer:
     def unsendable(self, job: Job) -> str | None:
         """Say why an attempt must not begin now although it was claimed; None if it may."""
         now = self._clock()
-        if job.taken_over:
-            return "taken_over"
         if job.expires_at is not None and now >= job.expires_at:
             return "expired"
         return "lease_over" if now + self._lease_margin_s >= job.lease_until else None

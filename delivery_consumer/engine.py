@@ -12,6 +12,7 @@ from delivery_consumer.delivery import Deliverer
 from delivery_consumer.lanes import Claimed, Lanes
 from delivery_consumer.store import Store
 from delivery_consumer.work import Job, PartitionId, Received, Source, job_of
+from shared.db.notifications import Claimed as ClaimedRow
 from shared.db.notifications import Ended, Ticket
 from shared.model import Channel
 from shared.records import UndecodableRecordError
@@ -128,19 +129,26 @@ class Engine:
         answer = await self._store.claim([job.ticket for job in jobs])
         metrics.CLAIM_SECONDS.observe(self._clock() - began_at)
         claimed = {Ticket(row.id, row.attempt): row for row in answer.claimed}
+        unheard: list[Job] = []
         for job in jobs:
             row = claimed.pop(job.ticket, None)
-            if row is None or row.expired:
+            job.unheard = job.unheard or answer.repeated
+            if row is not None and not row.expired:
+                self._hold(job, row, answer.asked_at)
+            elif row is None and job.unheard and job.ticket not in self._held:
+                unheard.append(job)
+            else:
                 self._drop(job, "expired" if row else "not_pending")
-                continue
-            job.lease_until = answer.asked_at + self._lease_s
-            if row.expires_in_s is not None:
-                job.expires_at = answer.asked_at + row.expires_in_s
-            self._held[job.ticket] = job
-            self._claimed.put(job)
-        if answer.repeated:
-            await self._give_back_unheard([job.ticket for job in jobs])
+        if unheard:
+            await self._ask_again(unheard)
         return len(jobs)
+
+    def _hold(self, job: Job, row: ClaimedRow, asked_at: float) -> None:
+        job.unheard = False
+        job.lease_until = asked_at + self._lease_s
+        job.expires_at = None if row.expires_in_s is None else asked_at + row.expires_in_s
+        self._held[job.ticket] = job
+        self._claimed.put(job)
 
     @property
     def waiting_for_workers(self) -> int:
@@ -160,30 +168,50 @@ class Engine:
         self._lanes.finished(job)
         self._look_for_work()
 
-    async def _give_back_unheard(self, tickets: list[Ticket]) -> None:
-        """Publish again what a claim began whose answer was lost with its connection: nobody would ever send it."""
-        if unheard := [ticket for ticket in tickets if ticket not in self._held]:
-            await self._store.release(unheard, republish=True)
+    async def _ask_again(self, jobs: list[Job]) -> None:
+        """Give back what a claim began whose answer was lost with its connection, and claim it anew."""
+        await self._give_up(jobs)
+        for job in jobs:
+            job.unheard = False
+            self._put_back(job)
+
+    async def _give_up(self, jobs: list[Job]) -> None:
+        # A record that is ours, or is handed over with its partition, is still uncommitted; only a lost one needs
+        # another, since its next reader may have passed it already.
+        for lost in (False, True):
+            if tickets := [job.ticket for job in jobs if job.source.lost is lost]:
+                await self._store.release(tickets, republish=lost)
+
+    def _put_back(self, job: Job) -> None:
+        """Have a job that is pending again claimed once more, in its old place: nothing of its key went on."""
+        if job.source.leaving:
+            self._finished(job)
+            self._leave_hand(job, done=job.source.lost)
+        else:
+            self._lanes.put_back(job)
+            self._look_for_work()
 
     # Work
 
     async def work_once(self) -> None:
-        """Wait for a claimed job, and end it."""
+        """Wait for a claimed job; end it, or give it back if it must not begin any more."""
         job = await self._claimed.take()
         self._look_for_work()
-        try:
-            await self._end(job)
-        finally:
-            self._finished(job)
-
-    async def _end(self, job: Job) -> None:
-        if job.source.leaving:
+        if job.taken_over:
+            self._drop(job, "taken_over")
+        elif job.source.leaving:
             self._release(job, "partition_left")
         elif reason := self._deliverer.unsendable(job):
             self._release(job, reason)
         else:
+            await self._end(job)
+
+    async def _end(self, job: Job) -> None:
+        try:
             self._outcomes.append((job, await self._attempt(job)))
             self._to_write.set()
+        finally:
+            self._finished(job)
 
     async def _attempt(self, job: Job) -> Ended:
         job.worker = task = asyncio.current_task()
@@ -199,6 +227,7 @@ class Engine:
 
     def _release(self, job: Job, reason: str) -> None:
         metrics.JOBS_RELEASED.labels(reason).inc()
+        self._held.pop(job.ticket, None)
         self._releases.append(job)
         self._to_write.set()
 
@@ -218,13 +247,9 @@ class Engine:
 
     async def _release_once(self) -> int:
         jobs = [self._releases.popleft() for _ in range(min(len(self._releases), STATEMENT_ROWS))]
-        # A partition that is handed over has its records read again; everything else needs a new record.
-        again = {job for job in jobs if job.source.leaving and not job.source.lost}
-        for republish in (False, True):
-            if tickets := [job.ticket for job in jobs if (job not in again) is republish]:
-                await self._store.release(tickets, republish=republish)
+        await self._give_up(jobs)
         for job in jobs:
-            self._leave_hand(job, done=job not in again)
+            self._put_back(job)
         return len(jobs)
 
     def _leave_hand(self, job: Job, *, done: bool) -> None:
@@ -245,12 +270,13 @@ class Engine:
     async def renew_once(self) -> int:
         """Extend the leases that are more than half over; let go of what was taken over."""
         soon = self._clock() + self._lease_s / 2
-        due = [ticket for ticket, job in self._held.items() if job.lease_until < soon]
+        due = [(ticket, job.lease_until) for ticket, job in self._held.items() if job.lease_until < soon]
         for start in range(0, len(due), STATEMENT_ROWS):
             asked = due[start : start + STATEMENT_ROWS]
-            renewed, asked_at = await self._store.renew(asked)
-            for ticket in asked:
-                if (job := self._held.get(ticket)) is None:
+            renewed, asked_at = await self._store.renew([ticket for ticket, _ in asked])
+            for ticket, lease_until in asked:
+                job = self._held.get(ticket)
+                if job is None or job.lease_until != lease_until:  # given back meanwhile, and claimed again
                     continue
                 if ticket in renewed:
                     job.lease_until = asked_at + self._lease_s
@@ -289,7 +315,6 @@ class Engine:
             self._leave_hand(job, done=False)
         for job in self._claimed.take_out_leaving():
             self._release(job, "partition_left")
-            self._finished(job)
         waits = [asyncio.create_task(source.idle.wait()) for source in leaving if source.in_hand]
         if waits and cut_after_s is not None:
             await asyncio.wait(waits, timeout=cut_after_s)

@@ -43,7 +43,7 @@ class Lanes:
         self._admit(job)
 
     def take(self, limit: int) -> list[Job]:
-        """Return up to `limit` jobs to be claimed now. Call `finished` with each, whatever becomes of it."""
+        """Return up to `limit` jobs to be claimed now. Each ends with `finished`, or comes back with `put_back`."""
         return [self._take_one() for _ in range(min(limit, len(self._high) + len(self._normal)))]
 
     def _take_one(self) -> Job:
@@ -59,12 +59,26 @@ class Lanes:
 
     def finished(self, job: Job) -> None:
         """Return a job's slot and let its key go on."""
+        self.give_up_slot(job)
+        self._next_of_key(job)
+
+    def give_up_slot(self, job: Job) -> None:
+        """Return a job's slot; its key waits for it."""
         if job.holds_slot and job.destination is not None:
             job.holds_slot = False
             self._note_change(job.destination, Destination.leave)
             self._promote(job.destination)
             self._feed_starved()
-        self._next_of_key(job)
+
+    def put_back(self, job: Job) -> None:
+        """Let a job that was taken and has not ended be taken again, before all others: nothing of its key went on."""
+        destination = job.destination
+        if destination is None or job.refused or job.holds_slot:
+            self._ready(job, first=True)
+        elif self._has_room(destination):
+            self._start(destination, job, first=True)
+        else:
+            self._waiting.setdefault(destination, deque()).appendleft(job)
 
     def note(self, destination: Destination, *, worked: bool, answered: bool) -> None:
         """Learn from a call that ended; slots may grow or shrink by it."""
@@ -121,10 +135,10 @@ class Lanes:
         self._starved[destination] = None
         return False
 
-    def _start(self, destination: Destination, job: Job) -> None:
+    def _start(self, destination: Destination, job: Job, *, first: bool = False) -> None:
         job.holds_slot = True
         self._note_change(destination, Destination.enter)
-        self._ready(job)
+        self._ready(job, first=first)
 
     def _note_change(self, destination: Destination, change: Callable[[Destination], None]) -> None:
         before = 0 if destination.proven else destination.in_use
@@ -144,8 +158,9 @@ class Lanes:
             del self._starved[destination]
             self._promote(destination)
 
-    def _ready(self, job: Job) -> None:
-        (self._high if job.source.high else self._normal).append(job)
+    def _ready(self, job: Job, *, first: bool = False) -> None:
+        lane = self._high if job.source.high else self._normal
+        (lane.appendleft if first else lane.append)(job)
 
 
 class Claimed:

@@ -65,6 +65,7 @@ class Job:
     holds_slot: bool = False
     refused: str | None = None  # ended before it was begun, as transient, for this reason
     begun: bool = False  # a provider may have been called
+    unheard: bool = False  # a claim of it may have succeeded whose answer was lost
     taken_over: bool = False  # the lease was over and somebody else ended the attempt
     cut: bool = False  # stopped in the middle because the process has to end
     tries: int = 0

@@ -38,13 +38,16 @@ class Clock:
 
 @dataclass
 class FakeStore:
-    """Claims everything once; remembers what it was asked."""
+    """Claims everything once, and again after a release; remembers what it was asked.
+
+    The answer to the first sending of a claim is lost for what is `unheard`: it is claimed, and nobody is told.
+    """
 
     clock: Clock
     refuse: set[str] = field(default_factory=set)
     expired: set[str] = field(default_factory=set)
     expires_in_s: float | None = None
-    repeated: bool = False
+    unheard: set[str] = field(default_factory=set)
     taken_over: bool = False
     claims: list[list[str]] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
@@ -55,11 +58,15 @@ class FakeStore:
         """Begin each ticket once."""
         self.claims.append([str(ticket.id) for ticket in tickets])
         mine = []
+        repeated = bool(self.unheard)
         for ticket in tickets:
+            if str(ticket.id) in self.unheard:
+                self.unheard.discard(str(ticket.id))
+                self._claimed.add(ticket)
             if ticket not in self._claimed and str(ticket.id) not in self.refuse:
                 self._claimed.add(ticket)
                 mine.append(Claimed(ticket.id, ticket.attempt, str(ticket.id) in self.expired, self.expires_in_s))
-        return Answer(mine, self.clock.now, self.repeated)
+        return Answer(mine, self.clock.now, repeated)
 
     async def write_back(self, outcomes: Sequence[Ended]) -> int:
         """Remember outcomes."""
@@ -69,6 +76,7 @@ class FakeStore:
     async def release(self, tickets: Sequence[Ticket], *, republish: bool) -> int:
         """Remember what was given back."""
         self.released += [(str(ticket.id), republish) for ticket in tickets]
+        self._claimed -= set(tickets)
         return len(tickets)
 
     async def renew(self, tickets: Sequence[Ticket]) -> tuple[set[Ticket], float]:

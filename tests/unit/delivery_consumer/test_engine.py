@@ -9,6 +9,7 @@ import pytest
 from delivery_consumer.destinations import COOL_DOWN_S, MIN_CALLS, Limits
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
 from delivery_consumer.work import Received
+from shared.db.notifications import Ticket
 from shared.model import Outcome, uuid7
 from shared.records import Record
 from tests.unit.delivery_consumer.fakes import HIGH, LEASE_S, NORMAL, Bench, until_blocked
@@ -125,7 +126,7 @@ async def test_a_destination_that_hangs_has_no_more_claimed_than_its_slots() -> 
 
 @pytest.mark.parametrize(("passed_s", "why"), [(LEASE_S - 0.5, "lease"), (10.5, "expiry")])
 async def test_nothing_begins_after_its_lease_or_its_expiry(passed_s: float, why: str) -> None:
-    """A claimed attempt that waited too long is given back and published again, not sent."""
+    """A claimed attempt that waited too long is given back and claimed anew, which tells what has expired."""
     bench = Bench()
     bench.store.expires_in_s = 10 if why == "expiry" else None
     (id_,) = bench.records()
@@ -134,10 +135,85 @@ async def test_nothing_begins_after_its_lease_or_its_expiry(passed_s: float, why
     bench.clock.now += passed_s
     await bench.work()
     await bench.engine.write_back_once()
+    assert (bench.sent, bench.safe(), bench.store.released) == ([], 0, [(id_, False)])
+    bench.store.refuse = {id_} if why == "expiry" else set()
+    await bench.all()
 
-    assert bench.sent == []
-    assert bench.store.released == [(id_, True)]
+    assert bench.sent == ([] if why == "expiry" else [id_])
     assert bench.safe() == 1
+
+
+async def test_a_job_that_is_given_back_keeps_its_place_in_its_key() -> None:
+    """I12: nothing of a key goes on before a job whose lease was over is claimed again and has ended."""
+    bench = Bench()
+    ids = bench.records(3, ordering_key="a")
+    await bench.engine.claim_once()
+
+    bench.clock.now += LEASE_S
+    await bench.work()
+    assert await bench.engine.claim_once() == 0
+    await bench.engine.write_back_once()
+    await bench.all()
+
+    assert bench.store.released == [(ids[0], False)]
+    assert bench.sent == ids
+    assert bench.safe() == 3
+
+
+async def test_what_is_given_back_is_claimed_before_what_came_later() -> None:
+    """Without a key too: it waited longest."""
+    bench = Bench(claim_ahead=1)
+    bench.provider.limits = Limits(slots=1, first_slots=1, waiting=100)
+    ids = bench.records(3)
+    await bench.engine.claim_once()
+
+    bench.clock.now += LEASE_S
+    await bench.work()
+    await bench.engine.write_back_once()
+    await bench.all()
+
+    assert bench.sent == ids
+
+
+async def test_a_job_given_back_leaves_with_its_partition() -> None:
+    """It is pending, its offset is not committed, and whoever reads it next gets it."""
+    bench = Bench()
+    bench.records(2, ordering_key="a")
+    await bench.engine.claim_once()
+    bench.clock.now += LEASE_S
+    await bench.work()
+    going = asyncio.create_task(bench.engine.give_back([(NORMAL, 0)], timeout_s=5))
+    await until_blocked()
+
+    await bench.engine.write_back_once()
+
+    assert await going == {(NORMAL, 0): 0}
+    assert await bench.engine.claim_once() == 0
+
+
+async def test_a_renewal_that_comes_late_does_not_hurt_a_new_claim() -> None:
+    """An answer about a lease that was given back meanwhile says nothing about the one after it."""
+    bench, answer = Bench(), asyncio.Event()
+    (id_,) = bench.records()
+    await bench.engine.claim_once()
+    bench.clock.now += LEASE_S
+
+    async def late(_: object) -> tuple[set[Ticket], float]:
+        await answer.wait()
+        return set(), bench.clock.now
+
+    bench.store.renew = late  # type: ignore[method-assign, assignment]
+    renewal = asyncio.create_task(bench.engine.renew_once())
+    await until_blocked()
+    await bench.work()
+    await bench.engine.write_back_once()
+    await bench.engine.claim_once()
+    answer.set()
+    await renewal
+    await bench.all()
+    await bench.work()
+
+    assert bench.sent == [id_]
 
 
 async def test_leases_are_renewed_when_half_is_over() -> None:
@@ -416,13 +492,29 @@ async def test_a_call_that_outlasts_the_drain_is_cut_off_as_unknown() -> None:
     await asyncio.wait([loops])
 
 
-async def test_a_claim_whose_answer_was_lost_is_published_again() -> None:
-    """What an earlier sending of the claim may have begun is given back; what we hold is not."""
+@pytest.mark.parametrize("key", [None, "a"])
+async def test_a_claim_whose_answer_was_lost_is_given_back_and_made_again(key: str | None) -> None:
+    """What an earlier sending of the claim may have begun is sent in its turn; what we hold is not given back."""
     bench = Bench()
-    known, unheard = str(uuid7()), str(uuid7())
-    bench.store.refuse, bench.store.repeated = {unheard}, True
-    bench.engine.receive([bench.received(known), bench.received(unheard)])
+    first, second, third = bench.records(3, ordering_key=key)
+    bench.store.unheard = {first}
 
     await bench.engine.claim_once()
+    assert bench.store.released == [(first, False)]
+    await bench.all()
 
-    assert bench.store.released == [(unheard, True)]
+    assert sorted(bench.sent) == sorted([first, second, third])
+    assert key is None or bench.sent == [first, second, third]
+    assert bench.safe() == 3
+
+
+async def test_a_cancelled_one_is_passed_over_although_the_answer_was_lost() -> None:
+    """Claimed again it is not pending, and this time for certain not by our own doing."""
+    bench = Bench()
+    cancelled, unheard = bench.records(2)
+    bench.store.refuse, bench.store.unheard = {cancelled}, {unheard}
+
+    await bench.all()
+
+    assert bench.sent == [unheard]
+    assert bench.safe() == 2
