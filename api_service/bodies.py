@@ -1,12 +1,12 @@
 """Reading request bodies: bounded, of a known type, strictly JSON."""
 
-import contextlib
-import socket
 from typing import Any, Final
 
 import flask
+from gunicorn.http.errors import ParseException
 
 from api_service import strict_json
+from api_service.exchange import EXCHANGE, Exchange
 from api_service.faults import Fault, FieldFault
 from api_service.problems import Problem
 
@@ -14,6 +14,7 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+_PIECE_BYTES: Final = 256 * 1024
 
 
 def read_json(*, max_bytes: int = MAX_BODY_BYTES) -> Any:
@@ -36,18 +37,18 @@ def require_type(*accepted: str) -> str:
 
 
 def read_bytes(max_bytes: int) -> bytes:
-    """Return the body, of declared length or chunked. Raises Problem 413 as soon as it is known to be too large."""
+    """Return the body, of declared length or chunked.
+
+    Raises Problem: 413 as soon as it is known to be too large, 408 when it has not arrived in time, 400 when it ends
+    too early or its chunks are malformed.
+    """
     environ = flask.request.environ
     declared = flask.request.content_length
     if declared is not None and declared > max_bytes:
         raise _too_large(max_bytes)
     if declared is None and not environ.get("wsgi.input_terminated"):
         return b""
-    try:
-        body: bytes = environ["wsgi.input"].read(max_bytes + 1 if declared is None else declared)
-    except OSError as error:
-        _read_no_more(environ)
-        raise Problem("request_timeout", "the body did not arrive in time") from error
+    body = _read(environ["wsgi.input"], max_bytes + 1 if declared is None else declared, EXCHANGE.get())
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     if declared is not None and len(body) < declared:
@@ -55,11 +56,29 @@ def read_bytes(max_bytes: int) -> bytes:
     return body
 
 
-def _read_no_more(environ: dict[str, Any]) -> None:
-    """End the reading side of the connection: gunicorn would wait for the rest of the body once more."""
-    if connection := environ.get("gunicorn.socket"):
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RD)
+def _read(stream: Any, size: int, exchange: Exchange | None) -> bytes:
+    """Return up to `size` bytes. In pieces: who sends without a pause would not notice that its time is over."""
+    body = bytearray()
+    try:
+        while len(body) < size and (piece := stream.read(min(size - len(body), _PIECE_BYTES))):
+            body += piece
+            if exchange and exchange.is_late:
+                break
+    except (OSError, ParseException) as error:
+        raise _unread(exchange, stalled=isinstance(error, BlockingIOError)) from error
+    if exchange and exchange.is_late and len(body) < size:
+        raise _unread(exchange, stalled=False)
+    return bytes(body)
+
+
+def _unread(exchange: Exchange | None, *, stalled: bool) -> Problem:
+    """Return the problem of a body that cannot be read to its end; where it ends is unknown, so nothing follows it."""
+    is_late = stalled or (exchange is not None and exchange.is_late)
+    if exchange:
+        exchange.refuse_more()
+    if is_late:
+        return Problem("request_timeout", "the body did not arrive in time")
+    return Problem("malformed_body", "the body ends too early, or its chunks are malformed")
 
 
 def parse(body: bytes, *, pointer: str = "") -> Any:

@@ -1,6 +1,9 @@
 """Work on PostgreSQL within a bounded time: an answer, or 503 in about two seconds."""
 
+import contextlib
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, Final, LiteralString, TypeVar
@@ -22,7 +25,8 @@ AWAY_TIMEOUT_S: Final = 0.05
 """Once a wait for a connection was in vain, others wait this short for a second: a queue of requests drains quickly
 instead of waiting two seconds each, and each second one of them looks properly."""
 WORK_TIMEOUT_S: Final = 6.0
-"""Just above statement_timeout: it matters where the server is past keeping that."""
+"""Just above statement_timeout, for servers that neither answer nor close, being frozen or cut off: TCP is content
+while the other kernel acknowledges."""
 SESSION_SETTINGS: Final[tuple[LiteralString, ...]] = (
     "SET statement_timeout = '5s'",
     "SET lock_timeout = '2s'",
@@ -60,7 +64,7 @@ class Database:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._deadlines = Deadlines(WORK_TIMEOUT_S)
+        self._deadlines = Deadlines("database-deadlines")
         self._away_until = 0.0
 
     def run(self, work: Callable[[Connection[Any]], T], *, repeatable: bool = True) -> T:
@@ -97,7 +101,7 @@ class Database:
             raise _unavailable("no_connection") from error
         metrics.CONNECTIONS_IN_USE.inc()
         try:
-            with self._deadlines.on(conn):
+            with self._deadlines.on(lambda: _break(conn), WORK_TIMEOUT_S):
                 return work(conn)
         except psycopg.Error as error:
             if conn.broken:
@@ -108,6 +112,12 @@ class Database:
         finally:
             metrics.CONNECTIONS_IN_USE.dec()
             self._pool.putconn(conn)
+
+
+def _break(conn: Connection[Any]) -> None:
+    """End a connection that another thread is waiting on: it gets psycopg.OperationalError."""
+    with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(conn.fileno())) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
 
 
 def _reason_of(error: psycopg.Error) -> str:

@@ -1,42 +1,41 @@
-"""A limit on how long a connection may be at work, for servers that neither answer nor close: frozen, or cut off.
+"""A limit on how long work may take that only somebody else can end: blocked on a socket whose other side is silent.
 
-statement_timeout is the server's to keep, and TCP is content while the other kernel acknowledges; without this such
-a server would hold every thread of the API for ever.
+A read timeout does not do: it begins anew with every byte, and a server or client that sends one now and then holds
+its thread of the API for ever.
 """
 
 import contextlib
-import os
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, Final
-
-import psycopg
+from collections.abc import Callable, Iterator
+from typing import Final
 
 _LOOK_EVERY_S: Final = 0.5
 
 
 class Deadlines:
-    """Breaks connections that are at work for too long; who waits on one gets psycopg.OperationalError."""
+    """Calls what breaks a piece of work that takes too long, from a thread of its own. To be made after the fork."""
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, name: str) -> None:
         self._lock = threading.Lock()
-        self._ends: dict[psycopg.Connection[Any], float] = {}
+        self._ends: dict[object, tuple[float, Callable[[], None]]] = {}
         self._stop = threading.Event()
-        threading.Thread(target=self._run, name="deadlines", daemon=True).start()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
     @contextlib.contextmanager
-    def on(self, conn: psycopg.Connection[Any]) -> Iterator[None]:
-        """Limit the work done on a connection inside this block."""
+    def on(self, end: Callable[[], None], timeout_s: float) -> Iterator[None]:
+        """Limit the work done inside this block.
+
+        `end` is called every half second once its time is over, never after the block; it neither waits nor raises.
+        """
+        work = object()
         with self._lock:
-            self._ends[conn] = time.monotonic() + self._timeout_s
+            self._ends[work] = time.monotonic() + timeout_s, end
         try:
             yield
         finally:
             with self._lock:
-                del self._ends[conn]
+                del self._ends[work]
 
     def close(self) -> None:
         """Stop looking."""
@@ -46,11 +45,6 @@ class Deadlines:
         while not self._stop.wait(_LOOK_EVERY_S):
             now = time.monotonic()
             with self._lock:
-                for conn, end in self._ends.items():
-                    if end < now:
-                        _break(conn)
-
-
-def _break(conn: psycopg.Connection[Any]) -> None:
-    with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(conn.fileno())) as shared:
-        shared.shutdown(socket.SHUT_RDWR)
+                for ends_at, end in self._ends.values():
+                    if ends_at < now:
+                        end()

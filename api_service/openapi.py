@@ -13,7 +13,9 @@ from api_service.services import ids
 _DESCRIPTION: Final = """Notifications that are not lost, doubled, or sent after a cancel.
 
 202 means stored: the notification and its outbox row are committed together. After 5xx, or no answer at all, whether
-it was accepted is unknown: repeat the request with the same Idempotency-Key until it is answered."""
+it was accepted is unknown: repeat the request with the same Idempotency-Key until it is answered.
+
+A request has 15 seconds to arrive, head and body, or it is answered 408: over slow lines send smaller batches."""
 
 
 class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types

@@ -18,11 +18,14 @@ from prometheus_client import multiprocess
 from api_service import wsgi
 from api_service.metrics import METRICS_DIR
 from api_service.settings import ApiSettings
+from api_service.worker import BoundedThreadWorker
 from shared.lifecycle import DRAIN_S
 
 KEEPALIVE_S: Final = 75
 STALLED_AFTER_S: Final = 10
-"""A client that neither sends nor takes a byte for this long loses its connection: it occupies a thread."""
+"""A client that neither sends nor takes a byte for this long loses its connection: it occupies a thread.
+
+One that does so now and then is the worker's to end."""
 
 
 class _RootLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -53,7 +56,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         service = self._settings.service
         options = {
             "bind": address(service.bind_host, service.port),
-            "worker_class": "gthread",
+            "worker_class": BoundedThreadWorker,
             "workers": self._settings.workers,
             "threads": self._settings.threads,
             "keepalive": KEEPALIVE_S,

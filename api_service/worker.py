@@ -1,0 +1,82 @@
+"""gunicorn's threaded worker, in which no client holds a thread for longer than it is given."""
+
+import contextlib
+import socket
+import time
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+from gunicorn.workers.gthread import ThreadWorker
+
+from api_service.deadlines import Deadlines
+from api_service.exchange import EXCHANGE, Exchange
+from api_service.problems import CONTENT_TYPE, Problem
+
+READ_WITHIN_S: Final = 15.0
+"""Head and body of a request arrive within this, whatever the client sends how often; 16 MiB in it are 9 Mbit/s."""
+SERVE_WITHIN_S: Final = 60.0
+"""A request is read, worked on and its answer taken within this: a client may also read too slowly."""
+LINGER_S: Final = 1.0
+"""How long what a client still sends is read after the last answer: closing on it at once could destroy the answer."""
+_LINGER_BYTES: Final = 256 * 1024
+
+
+class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """Ends each exchange with a client in time."""
+
+    def init_process(self) -> None:
+        """Run until the worker ends; this is the first that happens after the fork."""
+        self._deadlines = Deadlines("client-deadlines")
+        super().init_process()
+
+    def handle(self, conn: Any) -> Any:
+        """Serve one request of a connection; return whether there may be another."""
+        exchange = Exchange(conn.sock)
+        reading = self._deadlines.on(exchange.stop_reading, READ_WITHIN_S)
+        token = EXCHANGE.set(exchange)
+        try:
+            with reading, self._deadlines.on(exchange.cut, SERVE_WITHIN_S):
+                goes_on = super().handle(conn)
+        finally:
+            EXCHANGE.reset(token)
+        if exchange.is_late and exchange.request is None:
+            _answer_late_head(conn.sock)
+        if exchange.is_late or goes_on is False:
+            _linger(conn.sock)
+            return False
+        return goes_on
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Serve a request whose head has arrived."""
+        if exchange := EXCHANGE.get():
+            exchange.request = req
+        return super().handle_request(req, conn)
+
+
+def _answer_late_head(connection: socket.socket) -> None:
+    """Answer as the application would; it has never seen this request."""
+    problem = Problem("request_timeout", "the head of the request did not arrive in time")
+    body = orjson.dumps(problem.members() | {"request_id": uuid4().hex})
+    status = HTTPStatus(problem.status)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
+        f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with contextlib.suppress(OSError):
+        connection.sendall(head.encode() + body)
+
+
+def _linger(connection: socket.socket) -> None:
+    """Take the client's last bytes, here: gunicorn would, on the one thread that also accepts all others."""
+    deadline, taken = time.monotonic() + LINGER_S, 0
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while (left := deadline - time.monotonic()) > 0 and taken < _LINGER_BYTES:
+            connection.settimeout(left)
+            if not (part := connection.recv(65_536)):
+                break
+            taken += len(part)
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)  # and gunicorn finds nothing left to wait for
