@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from shared.settings import GroupProtocol, KafkaSettings
@@ -106,7 +107,9 @@ def ensure_topics(
     """
     admin = AdminClient(_common(settings, "notification-topics"))
     existing = admin.list_topics(timeout=timeout_s).topics
-    missing = [name for name in names if name not in existing]
+    wanted = list(names)
+    missing = [name for name in wanted if name not in existing]
+    _warn_of_small_limits(admin, [name for name in wanted if name in existing], timeout_s)
     if not missing:
         return []
     futures = admin.create_topics(
@@ -122,6 +125,17 @@ def ensure_topics(
                 raise
         log.info("topic_created", extra={"topic": name})
     return missing
+
+
+def _warn_of_small_limits(admin: AdminClient, names: list[str], timeout_s: float) -> None:
+    """A topic that takes less than the producer sends at once refuses whole requests: rows of one key may then swap."""
+    if not names:
+        return
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+    for resource, future in admin.describe_configs(resources, request_timeout=timeout_s).items():
+        limit = future.result()["max.message.bytes"].value
+        if limit is not None and int(limit) < MAX_RECORD_BYTES:
+            log.warning("topic_limit_too_small", extra={"topic": resource.name, "max_message_bytes": int(limit)})
 
 
 def _new_topic(name: str, partitions: int, replication: int) -> NewTopic:
