@@ -11,7 +11,7 @@ import orjson
 from shared.db.accepting import NewNotification
 from shared.db.attempts import Attempt
 from shared.db.dlq_messages import DeadLetter
-from shared.db.notification_lists import Notification
+from shared.db.notification_lists import Notification, Summary
 
 NOTIFICATIONS_PATH: Final = "/api/v1/notifications"
 DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"
@@ -35,7 +35,7 @@ def accepted(new: NewNotification) -> dict[str, Any]:
     return {"id": new.id, "status": new.status, "channel": new.channel, "created_at": new.created_at}
 
 
-def summary(notification: Notification) -> dict[str, Any]:
+def summary(notification: Summary) -> dict[str, Any]:
     """Return a notification as a list shows it: without its content."""
     return {
         "id": notification.id,

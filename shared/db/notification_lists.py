@@ -12,8 +12,8 @@ from shared.model import Channel, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
-    """A notification as it stands."""
+class Summary:
+    """A notification as it stands, without its content."""
 
     id: UUID
     tenant_id: str
@@ -30,16 +30,22 @@ class Notification:
     updated_at: datetime
     correlation_id: str | None
     traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notification(Summary):
+    """A notification with its content."""
+
     record: bytes
 
 
-_COLUMNS: Final[LiteralString] = """id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status,
-    attempt, scheduled_for, expires_at, created_at, updated_at, correlation_id, traceparent, record"""
+_SUMMARY: Final[LiteralString] = """id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status,
+    attempt, scheduled_for, expires_at, created_at, updated_at, correlation_id, traceparent"""
 
 
 def find(conn: Connection[Any], notification_id: UUID, *, tenant_id: str) -> Notification | None:
     """Return one notification of a tenant; None where it has no such id."""
-    query = f"SELECT {_COLUMNS} FROM notifications WHERE id = %(id)s AND tenant_id = %(tenant_id)s"
+    query = f"SELECT {_SUMMARY}, record FROM notifications WHERE id = %(id)s AND tenant_id = %(tenant_id)s"
     parameters = {"id": notification_id, "tenant_id": tenant_id}
     return conn.cursor(row_factory=class_row(Notification)).execute(query, parameters).fetchone()
 
@@ -60,7 +66,7 @@ class Filter:
 class Listed:
     """A page, newest first; `next_before` is the next page's `high`, None where nothing is left to look at."""
 
-    notifications: list[Notification]
+    notifications: list[Summary]
     next_before: UUID | None
 
 
@@ -68,7 +74,8 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int, look_at: int 
     """Return up to `limit` notifications that fit, having looked at no more than about `look_at` rows.
 
     No index names status, so a rare status may leave a page short, or empty, with more to come: the bound keeps each
-    call cheap. Failed ones are found by their dead letters, scheduled ones by outbox_due, whatever the table's size.
+    call cheap. Records, which may be large, are not read. Failed ones are found by their dead letters, scheduled ones
+    by outbox_due, whatever the table's size.
     """
     parameters = {
         "tenant_id": where.tenant_id,
@@ -82,12 +89,12 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int, look_at: int 
     }
     candidates = _candidates(where)
     query = f"""
-        SELECT {_COLUMNS} FROM ({candidates} LIMIT %(look_at)s) seen
+        SELECT {_SUMMARY} FROM ({candidates} LIMIT %(look_at)s) seen
          WHERE (%(status)s::text IS NULL OR status = %(status)s)
            AND (%(channel)s::text IS NULL OR channel = %(channel)s)
          LIMIT %(limit)s
     """
-    rows = conn.cursor(row_factory=class_row(Notification)).execute(query, parameters).fetchall()
+    rows = conn.cursor(row_factory=class_row(Summary)).execute(query, parameters).fetchall()
     if len(rows) == limit:
         return Listed(rows, rows[-1].id)
     last = conn.execute(f"SELECT id FROM ({candidates} OFFSET %(look_at)s - 1 LIMIT 1) seen", parameters).fetchone()

@@ -88,6 +88,15 @@ def test_the_list_is_walked_page_by_page(client: FlaskClient) -> None:
     assert seen == ids[::-1]
 
 
+def test_the_list_reads_no_content(client: FlaskClient, database: Database) -> None:
+    """It shows none, and a page of large ones would fill the memory."""
+    notification_id = send(client)
+    with database.connect(autocommit=True) as conn:
+        conn.execute("ALTER TABLE notifications RENAME COLUMN record TO out_of_reach")
+
+    assert [one["id"] for one in get(client, PATH)["data"]] == [notification_id]
+
+
 def test_a_full_last_page_is_the_last(client: FlaskClient) -> None:
     """No empty page follows."""
     for _ in range(2):
