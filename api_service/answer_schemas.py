@@ -174,7 +174,7 @@ class DeadLetterSchema(Schema):
 
 
 class PayloadSchema(Schema):
-    """Bytes as they are."""
+    """Bytes as they are, but for the values of a record's headers that look like credentials: those are hidden."""
 
     encoding = _word(["text", "base64"])
     data = _text()

@@ -60,19 +60,22 @@ def detail(notification: Notification, attempts: Sequence[Attempt], dead_letter_
     record = orjson.loads(notification.record)
     content = {name: record[name] for name in _CONTENT if name in record}
     if "headers" in content:
-        content["headers"] = {name: _shown(name, value) for name, value in content["headers"].items()}
+        content["headers"] = _without_credentials(content["headers"])
     link = {"id": dead_letter_id, "href": dead_letter_path(dead_letter_id)} if dead_letter_id else None
     return summary(notification) | content | {"attempts": [asdict(one) for one in attempts], "dead_letter": link}
 
 
-def _shown(name: str, value: str) -> str:
-    return _HIDDEN if any(word in name.lower() for word in _TELLING) else value
+def _without_credentials(headers: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _HIDDEN if any(word in name.lower() for word in _TELLING) else value for name, value in headers.items()
+    }
 
 
 def letter_summary(letter: DeadLetter) -> dict[str, Any]:
     """Return a dead letter as a list shows it: without its payload."""
     body = asdict(letter)
     del body["original_payload"]
+    body["headers"] = _without_credentials(letter.headers)
     body["message_key"] = None if letter.message_key is None else letter.message_key.decode("utf-8", "replace")
     body["href"] = dead_letter_path(letter.id)
     body["notification_href"] = notification_path(letter.notification_id) if letter.notification_id else None
@@ -80,7 +83,7 @@ def letter_summary(letter: DeadLetter) -> dict[str, Any]:
 
 
 def letter_detail(letter: DeadLetter, attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """Return a dead letter with the record's bytes as Kafka carried them, and the attempts that led to it."""
+    """Return a dead letter with the record as Kafka carried it, its credentials hidden, and the attempts before it."""
     return letter_summary(letter) | {
         "original_payload": _payload(letter.original_payload),
         "attempts": [asdict(one) for one in attempts],
@@ -88,10 +91,25 @@ def letter_detail(letter: DeadLetter, attempts: Sequence[Attempt]) -> dict[str, 
 
 
 def _payload(value: bytes | None) -> dict[str, str] | None:
-    """Return bytes as text where they are UTF-8, else in base64: nothing is lost either way."""
+    """Return bytes as text where they are UTF-8, else in base64: but for credentials, nothing is lost either way."""
     if value is None:
         return None
     try:
-        return {"encoding": "text", "data": value.decode()}
+        return {"encoding": "text", "data": _hide_credentials(value).decode()}
     except UnicodeDecodeError:
         return {"encoding": "base64", "data": base64.b64encode(value).decode()}
+
+
+def _hide_credentials(value: bytes) -> bytes:
+    """Return a record without what its notification would not show either, other bytes as they are."""
+    try:
+        record = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+    headers = record.get("headers") if isinstance(record, dict) else None
+    if not isinstance(headers, dict) or (shown := _without_credentials(headers)) == headers:
+        return value
+    try:
+        return orjson.dumps(record | {"headers": shown})
+    except orjson.JSONEncodeError:  # nested deeper than it can be written again: no record of ours
+        return _HIDDEN.encode()

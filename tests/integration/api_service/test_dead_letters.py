@@ -27,7 +27,8 @@ def get(client: FlaskClient, path: str) -> dict[str, Any]:
 
 def a_dead_letter(client: FlaskClient, database: Database, failure_class: FailureClass = FailureClass.TRANSIENT) -> str:
     """Let a notification fail, and its dead letter be tracked; return the dead letter's id."""
-    body = {"channel": "webhook", "recipient": "https://example.com/h", "message": "hello"}
+    body: dict[str, Any] = {"channel": "webhook", "recipient": "https://example.com/h", "message": "hello"}
+    body["headers"] = {"Authorization": "Bearer hush", "X-Region": "eu"}
     notification_id = UUID(orjson.loads(client.post("/api/v1/notifications", json=body).data)["id"])
     with database.connect() as conn:
         notifications.claim(conn, [Ticket(notification_id, 1)], owner=OWNER, lease_s=30)
@@ -83,6 +84,20 @@ def test_a_dead_letter_is_shown_with_what_led_to_it(client: FlaskClient, databas
     assert [one["outcome"] for one in letter["attempts"]] == ["transient"]
     assert get(client, letter["notification_href"])["dead_letter"] == {"id": letter_id, "href": letter["href"]}
     assert set(letter) == set(DeadLetterDetailSchema().fields)
+
+
+def test_credentials_are_hidden_in_a_dead_letter_too(client: FlaskClient, database: Database) -> None:
+    """As in the notification; what is stored, and is sent by a retry, is unchanged."""
+    letter_id = a_dead_letter(client, database)
+
+    response = client.get(f"{PATH}/{letter_id}")
+
+    assert b"hush" not in response.data
+    payload = orjson.loads(orjson.loads(response.data)["original_payload"]["data"])
+    assert payload["headers"] == {"Authorization": "(hidden)", "X-Region": "eu"}
+    with database.connect() as conn:
+        [(stored,)] = conn.execute("SELECT original_payload FROM dlq_messages").fetchall()
+    assert b"Bearer hush" in stored
 
 
 def test_dead_letters_are_listed_page_by_page_and_filtered(client: FlaskClient, database: Database) -> None:

@@ -136,14 +136,24 @@ def test_credentials_in_headers_are_not_shown() -> None:
         (None, None),
         ("grüße".encode(), {"encoding": "text", "data": "grüße"}),
         (b"\xff\x00", {"encoding": "base64", "data": "/wA="}),
+        (b'{ "headers": {"X-Region": "eu"}, "n": 1e400 }', None),
+        (b'{"a":[1,1]', None),
+        (b'{"headers":"token"}', None),
+        (
+            b'{ "headers": {"X-API-Key": "s", "token": {"deep": "s"}, "x": "y"}, "z": 1 }',
+            {"encoding": "text", "data": '{"headers":{"X-API-Key":"(hidden)","token":"(hidden)","x":"y"},"z":1}'},
+        ),
+        (b'{"headers":{"token":"s"},"z":' + b"[" * 300 + b"]" * 300 + b"}", {"encoding": "text", "data": "(hidden)"}),
     ],
 )
-def test_an_original_payload_is_shown_whole(payload: bytes | None, shown: object) -> None:
-    """As text where it is text, else so that the bytes can be had back."""
+def test_an_original_payload_is_shown_whole_but_for_credentials(payload: bytes | None, shown: object) -> None:
+    """As text where it is text, else so that the bytes can be had back; unchanged where nothing has to be hidden."""
+    if payload and shown is None:
+        shown = {"encoding": "text", "data": payload.decode()}
     now = datetime(2030, 1, 1, tzinfo=UTC)
     names = DeadLetter.__dataclass_fields__
-    values = dict.fromkeys(names) | {"id": UUID(int=2), "first_failed_at": now, "original_payload": payload}
+    values = dict.fromkeys(names) | {"id": UUID(int=2), "first_failed_at": now, "headers": {"key": "s"}}
 
-    body = representations.letter_detail(DeadLetter(**values), [])  # type: ignore[arg-type]
+    body = representations.letter_detail(DeadLetter(**values | {"original_payload": payload}), [])  # type: ignore[arg-type]
 
-    assert body["original_payload"] == shown
+    assert (body["original_payload"], body["headers"]) == (shown, {"key": "(hidden)"})
