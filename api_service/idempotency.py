@@ -69,6 +69,8 @@ def accept_once(
     try:
         kept = accept.write_keyed(conn, news, stored)
     except errors.LockNotAvailable as error:
+        if not idempotency_keys.is_being_written(error):
+            raise
         raise Problem(
             "request_in_progress", "the first request with this key has not ended", headers={"Retry-After": "1"}
         ) from error

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, errors
 from psycopg.rows import class_row
 
 from shared.db.accepting import StoredAnswer
@@ -16,6 +16,15 @@ def find(conn: Connection[Any], key: str, *, tenant_id: str) -> StoredAnswer | N
     """
     parameters = {"tenant_id": tenant_id, "key": key}
     return conn.cursor(row_factory=class_row(StoredAnswer)).execute(query, parameters).fetchone()
+
+
+def is_being_written(error: errors.LockNotAvailable) -> bool:
+    """Say whether what insert_many waited for in vain is another transaction that writes the same key.
+
+    PostgreSQL then names the table whose index entry it was about to make; a wait for any other lock, such as that of
+    a whole table, has another context or none.
+    """
+    return '"idempotency_keys"' in (error.diag.context or "")
 
 
 def prune(conn: Connection[Any], *, older_than_s: float, limit: int) -> int:

@@ -97,6 +97,21 @@ def test_while_the_first_is_running_a_repeat_is_told_to_wait(client: FlaskClient
     assert counts(database)["notifications"] == 1
 
 
+@pytest.mark.parametrize("table", ["outbox", "idempotency_keys"])
+def test_a_wait_for_anything_but_the_key_is_no_earlier_request(
+    client: FlaskClient, database: Database, table: str
+) -> None:
+    """503 then, as without a key: 409 would claim that somebody else is at work on this request."""
+    with database.connect() as conn:
+        conn.execute(f"LOCK TABLE {table}")
+        response = client.post(PATH, json=EMAIL, headers=KEY)
+        conn.rollback()
+
+    assert (response.status_code, orjson.loads(response.data)["code"]) == (503, "database_unavailable")
+    assert client.post(PATH, json=EMAIL, headers=KEY).status_code == 202
+    assert counts(database)["notifications"] == 1
+
+
 @pytest.mark.parametrize("query", ["", "?atomic=false"])
 def test_a_batch_is_repeated_as_a_whole(client: FlaskClient, database: Database, query: str) -> None:
     """With its result per item, where it has some."""
