@@ -53,7 +53,9 @@ class _PageQuery(_Query):
 class NotificationsQuery(_PageQuery):
     """Which notifications to list."""
 
-    status = fields.Word(Status)
+    status = fields.Word(Status, metadata={
+        "description": "A failure is listed as soon as its dead letter has been tracked, normally within a second of "
+        "it; GET by id is exact."})  # fmt: skip
     channel = fields.Word(Channel)
     recipient = fields.Text(_bounded, metadata={"description": "Exactly as stored."})
     since = fields.Instant(data_key="from", metadata={"description": "Accepted at or after this instant."})
