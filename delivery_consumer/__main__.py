@@ -66,13 +66,15 @@ class Service:
     async def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set, then give back and commit. A bug in any part ends all of it."""
         stopped = asyncio.create_task(asyncio.to_thread(stop.wait))
+        connected = asyncio.create_task(self.store.connect())
         try:
-            if await _first(asyncio.create_task(self.store.connect()), stopped) is not stopped:
+            if await _first(connected, stopped) is not stopped:
                 await self._deliver(stopped)
         finally:
+            connected.cancel()
             stop.set()
             self._poison.close()
-            self.store.close()
+            await self.store.aclose()
             for provider in self._providers.values():
                 await provider.aclose()
 

@@ -19,6 +19,7 @@ from shared.records import UndecodableRecordError
 
 log = logging.getLogger(__name__)
 STATEMENT_ROWS: Final = 500
+BUSY_PAUSE_S: Final = 0.25
 
 
 class Intake(Protocol):
@@ -68,6 +69,7 @@ class Engine:
         self._held: dict[Ticket, Job] = {}  # claimed by us, not yet written back
         self._outcomes: deque[tuple[Job, Ended]] = deque()
         self._releases: deque[Job] = deque()
+        self._resting: set[Job] = set()  # pending, their rows held by somebody else
         self._poisoned: deque[tuple[Source, Received, str]] = deque()
         self._in_flight: dict[str, int] = {}
         self._paused: set[str] = set()
@@ -133,12 +135,16 @@ class Engine:
         for job in jobs:
             row = claimed.pop(job.ticket, None)
             job.unheard = job.unheard or answer.repeated
-            if row is not None and not row.expired:
-                self._hold(job, row, answer.asked_at)
-            elif row is None and job.unheard and job.ticket not in self._held:
+            if row is None and job.unheard and job.ticket not in self._held:
                 unheard.append(job)
+            elif row is None:
+                self._drop(job, "not_pending")
+            elif row.state == "expired":
+                self._drop(job, "expired")
+            elif row.state == "busy":
+                self._rest(job)
             else:
-                self._drop(job, "expired" if row else "not_pending")
+                self._hold(job, row, answer.asked_at)
         if unheard:
             await self._ask_again(unheard)
         return len(jobs)
@@ -167,6 +173,18 @@ class Engine:
     def _finished(self, job: Job) -> None:
         self._lanes.finished(job)
         self._look_for_work()
+
+    def _rest(self, job: Job) -> None:
+        """Ask about a job again in a moment, as another transaction holds its row; others have its slot till then."""
+        self._resting.add(job)
+        self._lanes.give_up_slot(job)
+        self._look_for_work()
+        asyncio.get_running_loop().call_later(BUSY_PAUSE_S, self._end_rest, job)
+
+    def _end_rest(self, job: Job) -> None:
+        if job in self._resting:
+            self._resting.remove(job)
+            self._put_back(job)
 
     async def _ask_again(self, jobs: list[Job]) -> None:
         """Give back what a claim began whose answer was lost with its connection, and claim it anew."""
@@ -311,6 +329,8 @@ class Engine:
         leaving = [source for partition in partitions if (source := self._sources.pop(partition, None))]
         for source in leaving:
             source.leaving, source.lost = True, lost
+        for job in [job for job in self._resting if job.source.leaving]:
+            self._end_rest(job)
         for job in self._lanes.take_out_leaving():
             self._leave_hand(job, done=False)
         for job in self._claimed.take_out_leaving():

@@ -1,12 +1,15 @@
 """The statements of shared/db for an asyncio loop: two threads, a connection each; an outage is waited out."""
 
 import asyncio
+import contextlib
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, LiteralString, Protocol, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -17,6 +20,17 @@ from shared.db.notifications import Claimed, Ended, Ticket
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
+_CANCEL_S: Final = 1.0
+_SETTINGS: Final[tuple[LiteralString, ...]] = (
+    "SET lock_timeout = '1s'",  # a row that somebody holds delays one statement, and is asked for again
+    "SET statement_timeout = '5s'",  # what takes longer will not end soon: SIGTERM must not wait for it
+)
+_ROLLED_BACK: Final = (
+    psycopg.errors.TransactionRollback,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+)
+"""Outages of one statement: it did nothing for certain, and its connection is sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,41 +115,62 @@ class PostgresStore:
         """Say what is wrong, as a readiness check does."""
         return self._claims.session.fault() or self._writes.session.fault()
 
-    def close(self) -> None:
-        """Close the connections; call it when nothing is asked any more."""
-        self._claims.close()
-        self._writes.close()
+    async def aclose(self) -> None:
+        """Close the connections within about a second; a statement under way is cancelled."""
+        await asyncio.gather(self._claims.aclose(), self._writes.aclose())
 
 
 class _Worker:
     """One thread with one connection."""
 
     def __init__(self, conninfo: str, name: str) -> None:
-        self.session = Session(conninfo, application_name=f"delivery_consumer {name}")
+        self.session = Session(conninfo, application_name=f"delivery_consumer {name}", settings=_SETTINGS)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._asking: psycopg.Connection[Any] | None = None
+        self._closing = False
 
     async def run(self, ask: Callable[[psycopg.Connection[Any]], T]) -> tuple[T, bool]:
-        """Run statements until they come through; say whether they had to be repeated."""
+        """Run statements until they come through; say whether an earlier try may have come through unheard."""
         loop, wait_s, repeated = asyncio.get_running_loop(), _FIRST_WAIT_S, False
         while True:
             try:
                 return await loop.run_in_executor(self._executor, self._once, ask), repeated
+            except _ROLLED_BACK as error:
+                log.warning("postgres_busy", extra={"error": type(error).__name__})
             except OUTAGE as error:
                 log.warning("postgres_unreachable", extra={"error": type(error).__name__})
+                repeated = True
             await asyncio.sleep(wait_s)
-            wait_s, repeated = min(2 * wait_s, _LONGEST_WAIT_S), True
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
     def _once(self, ask: Callable[[psycopg.Connection[Any]], T]) -> T:
+        if self._closing:
+            raise psycopg.InterfaceError("closed")
         try:
-            return ask(self.session.connection())
+            self._asking = self.session.connection()
+            return ask(self._asking)
         except OUTAGE as error:
-            if not isinstance(error, psycopg.errors.TransactionRollback):  # a deadlock spares the connection
+            if not isinstance(error, _ROLLED_BACK):
                 self.session.drop()
             raise
+        finally:
+            self._asking = None
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
+        self._closing = True
+        if (conn := self._asking) is not None:
+            await asyncio.to_thread(_interrupt, conn)
         self._executor.submit(self.session.drop)
-        self._executor.shutdown()
+        self._executor.shutdown(wait=False)
+
+
+def _interrupt(conn: psycopg.Connection[Any]) -> None:
+    """End a statement that another thread waits for; a server that does not even hear of it loses its socket."""
+    try:
+        conn.cancel_safe(timeout=_CANCEL_S)
+    except psycopg.Error:
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(conn.fileno())) as own:
+            own.shutdown(socket.SHUT_RDWR)
 
 
 def _ping(conn: psycopg.Connection[Any]) -> None:

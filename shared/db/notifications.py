@@ -6,7 +6,7 @@ Each function uses the caller's connection and never commits. On an autocommit c
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, LiteralString
+from typing import Any, Final, Literal, LiteralString
 from uuid import UUID
 
 import orjson
@@ -26,28 +26,37 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An attempt that has begun, or (`expired`) a notification whose time had passed and which has ended so."""
+    """What became of a ticket.
+
+    `claimed`: the attempt has begun. `expired`: the notification's time had passed, and it has ended so. `busy`: it is
+    pending and another transaction holds its row; ask again.
+    """
 
     id: UUID
     attempt: int
-    expired: bool
-    expires_in_s: float | None
+    state: Literal["claimed", "expired", "busy"]
+    expires_in_s: float | None = None
 
 
 def claim(conn: Connection[Any], tickets: Sequence[Ticket], *, owner: UUID, lease_s: float) -> list[Claimed]:
     """Move what may be sent now from pending to processing and begin its attempts; end what has expired.
 
-    One statement for a whole poll batch. A ticket whose notification was cancelled, was claimed before, or waits for a
-    later attempt is left out, which is how a record delivered twice is sent once.
+    One statement for a whole poll batch; it waits for no row that somebody else holds. A ticket whose notification was
+    cancelled, was claimed before, or waits for a later attempt is left out, which is how a record delivered twice is
+    sent once.
     Raises psycopg.OperationalError when PostgreSQL is out of reach; calling again is safe.
     Source: docs/decisions/0004-claim-before-send.md
     """
     query = """
-        WITH moved AS (
+        WITH free AS (
+            SELECT n.id
+              FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[]) AS t(id, attempt)
+              JOIN notifications n ON n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'
+               FOR NO KEY UPDATE OF n SKIP LOCKED
+        ), moved AS (
             UPDATE notifications n
                SET status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'processing' END, updated_at = now()
-              FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[]) AS t(id, attempt)
-             WHERE n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'
+              FROM free WHERE n.id = free.id AND n.status = 'pending'
             RETURNING n.id, n.attempt, n.tenant_id, n.status, n.expires_at
         ), begun AS (
             INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, owner, lease_until)
@@ -58,9 +67,16 @@ def claim(conn: Connection[Any], tickets: Sequence[Ticket], *, owner: UUID, leas
               FROM moved WHERE moved.status = 'expired' AND moved.attempt > 1
                            AND d.notification_id = moved.id AND d.status = 'retrying'
         )
-        SELECT id, attempt, status = 'expired', extract(epoch FROM expires_at - now())::float8 FROM moved
+        SELECT id, attempt, CASE status WHEN 'processing' THEN 'claimed' ELSE status END,
+               extract(epoch FROM expires_at - now())::float8
+          FROM moved
+         UNION ALL
+        SELECT DISTINCT n.id, n.attempt, 'busy', NULL::float8
+          FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[]) AS t(id, attempt)
+          JOIN notifications n ON n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'
+         WHERE (SELECT count(*) FROM free) < %(count)s AND n.id NOT IN (SELECT id FROM free)
     """
-    parameters = {"owner": owner, "lease_s": lease_s} | ticket_arrays(tickets)
+    parameters = {"owner": owner, "lease_s": lease_s, "count": len(tickets)} | ticket_arrays(tickets)
     return [Claimed(*row) for row in conn.execute(query, parameters)]
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 
-from tests.integration.delivery_consumer.parts import OK, SECRET, Desk, Receiver
+from tests.integration.delivery_consumer.parts import OK, SECRET, Desk, Receiver, running, settings_for
 
 
 def free_port() -> int:
@@ -91,3 +91,25 @@ def test_health_and_metrics_are_served(desk: Desk, hook: Receiver) -> None:
 
     assert health["checks"] == {"postgres": "ok", "kafka": "ok"}
     assert 'deliveries_total{channel="webhook",outcome="accepted",reason="accepted"} 1.0' in metrics
+
+
+def test_a_row_that_somebody_holds_delays_nobody_else(desk: Desk, hook: Receiver) -> None:
+    """While a transaction holds one row, all others are delivered, and SIGTERM ends the process in time."""
+    process = start(desk)
+    (held,) = desk.accept([hook.url], publish=False)
+    try:
+        with desk.database.connect() as holder:
+            holder.execute("SELECT FROM notifications WHERE id = %s FOR UPDATE", (held.id,))
+            desk.publish([held])
+            desk.accept([hook.url] * 20)
+            desk.wait_for(sent=20, pending=1, timeout_s=20)
+
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
+    finally:
+        process.kill()
+
+    assert process.returncode == 0
+    with running(settings_for(desk.database, desk.topics)):
+        desk.wait_for(sent=21)
+    assert hook.ids().count(str(held.id)) == 1

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from delivery_consumer.delivery import Deliverer
 from delivery_consumer.destinations import Limits
@@ -46,6 +46,7 @@ class FakeStore:
     clock: Clock
     refuse: set[str] = field(default_factory=set)
     expired: set[str] = field(default_factory=set)
+    busy: set[str] = field(default_factory=set)
     expires_in_s: float | None = None
     unheard: set[str] = field(default_factory=set)
     taken_over: bool = False
@@ -63,9 +64,12 @@ class FakeStore:
             if str(ticket.id) in self.unheard:
                 self.unheard.discard(str(ticket.id))
                 self._claimed.add(ticket)
-            if ticket not in self._claimed and str(ticket.id) not in self.refuse:
+            if str(ticket.id) in self.busy:
+                mine.append(Claimed(ticket.id, ticket.attempt, "busy"))
+            elif ticket not in self._claimed and str(ticket.id) not in self.refuse:
                 self._claimed.add(ticket)
-                mine.append(Claimed(ticket.id, ticket.attempt, str(ticket.id) in self.expired, self.expires_in_s))
+                state: Literal["expired", "claimed"] = "expired" if str(ticket.id) in self.expired else "claimed"
+                mine.append(Claimed(ticket.id, ticket.attempt, state, self.expires_in_s))
         return Answer(mine, self.clock.now, repeated)
 
     async def write_back(self, outcomes: Sequence[Ended]) -> int:

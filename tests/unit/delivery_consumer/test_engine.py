@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from delivery_consumer import engine
 from delivery_consumer.destinations import COOL_DOWN_S, MIN_CALLS, Limits
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
 from delivery_consumer.work import Received
@@ -518,3 +519,53 @@ async def test_a_cancelled_one_is_passed_over_although_the_answer_was_lost() -> 
 
     assert bench.sent == [unheard]
     assert bench.safe() == 2
+
+
+async def test_a_row_that_somebody_holds_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key waits, its slot does not, nobody else is held up, and its offset is not committed before it ends."""
+    monkeypatch.setattr(engine, "BUSY_PAUSE_S", 0.0)
+    bench = Bench()
+    bench.provider.limits = Limits(slots=1, first_slots=1, waiting=100)
+    held, behind = bench.records(2, ordering_key="a")
+    (other,) = bench.records()
+    bench.store.busy = {held}
+
+    for _ in range(5):
+        await bench.engine.claim_once()
+        await bench.work()
+        await bench.engine.write_back_once()
+        await until_blocked()
+    assert (bench.sent, bench.safe()) == ([other], 0)
+    bench.store.busy = set()
+    await bench.all()
+
+    assert bench.sent == [other, held, behind]
+    assert bench.safe() == 3
+
+
+async def test_a_busy_row_of_a_claim_that_was_repeated_may_be_our_own() -> None:
+    """The lost claim was still under way when it was repeated: what it began is given back and claimed anew."""
+    bench = Bench()
+    (id_,) = bench.records()
+    bench.store.unheard, bench.store.busy = {id_}, {id_}
+    await bench.engine.claim_once()
+    await asyncio.sleep(engine.BUSY_PAUSE_S + 0.05)
+
+    bench.store.busy = set()
+    await bench.all()
+
+    assert bench.store.released == [(id_, False)]
+    assert bench.sent == [id_]
+
+
+async def test_what_rests_leaves_with_its_partition() -> None:
+    """Its record is read again by the next owner."""
+    bench = Bench()
+    (id_,) = bench.records()
+    bench.store.busy = {id_}
+    await bench.engine.claim_once()
+
+    assert await bench.engine.give_back([(NORMAL, 0)], timeout_s=1) == {(NORMAL, 0): 0}
+
+    assert await bench.engine.claim_once() == 0
+    assert bench.store.released == []
