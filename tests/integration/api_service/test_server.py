@@ -130,6 +130,18 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(server: Server) -> None
     assert "db_connections_in_use 0.0" in text
 
 
+def test_what_a_killed_server_leaves_is_removed_by_the_next(server: Server) -> None:
+    """kill -9 lets nobody tidy up."""
+    [left] = server.directory.glob("notify-api-*")
+    server.process.kill()
+
+    server.process.start().wait_healthy(f"http://127.0.0.1:{server.port}/health/ready")
+
+    [now] = server.directory.glob("notify-api-*")
+    assert now != left
+    assert server.request("GET", "/metrics")[0] == 200
+
+
 def test_a_chunked_body_is_read_and_bounded(server: Server) -> None:
     """Through the real server: accepted when small, 413 when it does not end in time."""
 
