@@ -9,6 +9,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from delivery_consumer.work import Headers, Received
+from shared.kafka import quiet_logger
 
 log = logging.getLogger(__name__)
 _WAIT_S: Final = 1.0
@@ -52,9 +53,16 @@ class DeadLetterProducer:
 
     def _produce(self, received: Received, reason: str) -> None:
         if self._producer is None:
-            self._producer = Producer(self._config)
+            self._producer = Producer(self._config, logger=quiet_logger(log))
+        try:
+            self._produce_with(self._producer, received, reason)
+        except KafkaException:
+            self._producer = None  # a fatal error never leaves a producer
+            raise
+
+    def _produce_with(self, producer: Producer, received: Received, reason: str) -> None:
         reports: list[KafkaError | None] = []
-        self._producer.produce(
+        producer.produce(
             self._topic,
             value=received.value,
             key=received.key,
@@ -64,9 +72,8 @@ class DeadLetterProducer:
         while not reports:
             if self._closing:
                 raise KafkaException(KafkaError(KafkaError._DESTROY))
-            self._producer.poll(0.2)
+            producer.poll(0.2)
         if reports[0] is not None:
-            self._producer = None  # a fatal error never leaves a producer
             raise KafkaException(reports[0])
 
 
