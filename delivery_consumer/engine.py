@@ -20,6 +20,8 @@ from shared.records import UndecodableRecordError
 log = logging.getLogger(__name__)
 STATEMENT_ROWS: Final = 500
 BUSY_PAUSE_S: Final = 0.25
+MAX_IN_FLIGHT_BYTES: Final = 32 * 1024 * 1024
+"""Of one topic's values; decoded they take a few times that."""
 
 
 class Intake(Protocol):
@@ -71,7 +73,7 @@ class Engine:
         self._releases: deque[Job] = deque()
         self._resting: set[Job] = set()  # pending, their rows held by somebody else
         self._poisoned: deque[tuple[Source, Received, str]] = deque()
-        self._in_flight: dict[str, int] = {}
+        self._in_flight: dict[str, tuple[int, int]] = {}  # by topic: records, bytes
         self._paused: set[str] = set()
         self._to_claim, self._to_write, self._to_set_aside = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -85,7 +87,7 @@ class Engine:
                 continue
             source.offsets.begin((received.offset,))
             source.in_hand += 1
-            self._count(received.topic, +1)
+            self._count(received.topic, +1, received.size_bytes)
             try:
                 job = job_of(received, source, self._channels)
             except UndecodableRecordError as error:
@@ -95,8 +97,8 @@ class Engine:
                 self._deliverer.address(job)
                 self._lanes.put(job)
         self._look_for_work()
-        for topic, count in self._in_flight.items():
-            if count >= self._limit and topic not in self._paused:
+        for topic, (count, size_bytes) in self._in_flight.items():
+            if (count >= self._limit or size_bytes >= MAX_IN_FLIGHT_BYTES) and topic not in self._paused:
                 self._paused.add(topic)
                 self._intake.pause(topic)
 
@@ -114,9 +116,11 @@ class Engine:
             source = self._sources[topic, partition] = Source(topic, partition, topic in self._high_topics)
         return source
 
-    def _count(self, topic: str, change: int) -> None:
-        count = self._in_flight[topic] = self._in_flight.get(topic, 0) + change
-        if change < 0 and topic in self._paused and count <= self._limit // 2:
+    def _count(self, topic: str, change: int, size_bytes: int) -> None:
+        count, total_bytes = self._in_flight.get(topic, (0, 0))
+        count, total_bytes = self._in_flight[topic] = (count + change, total_bytes + change * size_bytes)
+        low = count <= self._limit // 2 and total_bytes <= MAX_IN_FLIGHT_BYTES // 2
+        if change < 0 and topic in self._paused and low:
             self._paused.discard(topic)
             self._intake.resume(topic)
 
@@ -273,13 +277,13 @@ class Engine:
     def _leave_hand(self, job: Job, *, done: bool) -> None:
         if self._held.get(job.ticket) is job:
             del self._held[job.ticket]
-        self._leave(job.source, job.offset, done=done)
+        self._leave(job.source, job.offset, job.size_bytes, done=done)
 
-    def _leave(self, source: Source, offset: int, *, done: bool) -> None:
+    def _leave(self, source: Source, offset: int, size_bytes: int, *, done: bool) -> None:
         if done:
             source.offsets.done(offset)
         source.in_hand -= 1
-        self._count(source.topic, -1)
+        self._count(source.topic, -1, size_bytes)
         if source.leaving and not source.in_hand:
             source.idle.set()
 
@@ -309,7 +313,7 @@ class Engine:
             source, received, reason = self._poisoned.popleft()
             await self._poison.set_aside(received, reason)
             metrics.RECORDS_POISONED.labels(reason).inc()
-            self._leave(source, received.offset, done=True)
+            self._leave(source, received.offset, received.size_bytes, done=True)
         return count
 
     async def give_back(
@@ -378,6 +382,6 @@ class Engine:
         while True:
             await asyncio.sleep(self._lease_s / 6)
             await self.renew_once()
-            for topic, count in self._in_flight.items():
+            for topic, (count, _) in self._in_flight.items():
                 metrics.IN_FLIGHT.labels(topic).set(count)
             metrics.BREAKERS_OPEN.set(self._deliverer.destinations.open_breakers())

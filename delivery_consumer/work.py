@@ -34,6 +34,11 @@ class Received(NamedTuple):
     value: bytes | None
     headers: Headers | None
 
+    @property
+    def size_bytes(self) -> int:
+        """Return what its value weighs."""
+        return len(self.value or b"")
+
 
 @dataclass(slots=True, eq=False)
 class Source:
@@ -59,6 +64,7 @@ class Job:
     offset: int
     traceparent: str | None
     correlation_id: str | None
+    size_bytes: int
     lease_until: float = 0.0  # monotonic clock
     expires_at: float | None = None  # monotonic clock
     destination: Destination | None = None
@@ -97,4 +103,5 @@ def job_of(received: Received, source: Source, channels: frozenset[Channel]) -> 
         received.offset,
         headers.get(HEADER_TRACEPARENT) or None,
         headers.get(HEADER_CORRELATION_ID) or None,
+        received.size_bytes,
     )

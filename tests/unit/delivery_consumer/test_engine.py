@@ -277,6 +277,22 @@ async def test_a_topic_is_paused_at_its_limit_and_resumed_at_half() -> None:
     assert bench.intake.calls == [("pause", HIGH), ("resume", HIGH)]
 
 
+async def test_a_topic_is_paused_for_its_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few large records fill it as well; undecodable ones count."""
+    monkeypatch.setattr(engine, "MAX_IN_FLIGHT_BYTES", 100_000)
+    bench = Bench(in_flight=1000)
+    bench.records(4, payload={"x": "y" * 20_000})
+    assert bench.intake.calls == []
+    bench.engine.receive([Received(NORMAL, 0, 4, None, b"{" * 20_000, None)])
+    assert bench.intake.calls == [("pause", NORMAL)]
+
+    await bench.engine.set_aside_once()
+    assert bench.intake.calls == [("pause", NORMAL)]
+    await bench.all()
+
+    assert bench.intake.calls == [("pause", NORMAL), ("resume", NORMAL)]
+
+
 async def test_quick_repeats_follow_a_transient_failure() -> None:
     """Three calls within two seconds are one attempt."""
     bench = Bench()
