@@ -6,6 +6,7 @@ httpcore's connections takes 0.39, this 0.15.
 
 import asyncio
 import collections
+import contextlib
 from typing import Final
 
 import httpx
@@ -74,8 +75,7 @@ class OriginTransport(httpx.AsyncBaseTransport):
         stream, kept = connection.stream, False
         stream.begin(deadline)
         try:
-            await _send(stream, data)
-            head = await _answer(stream)
+            head = await _send(stream, data) or await _answer(stream)
             body = await _body(stream, head)
             kept = body is not None and head.reusable
         except NoAnswerError as error:
@@ -158,11 +158,17 @@ async def _settled(connection: Connection) -> bool:
     return connection.stream.usable
 
 
-async def _send(stream: Stream, data: bytes) -> None:
+async def _send(stream: Stream, data: bytes) -> Head | None:
+    """Send a request; return the answer of a receiver that gave it, and closed, before it had read everything."""
     try:
         await stream.write(data)
     except StreamClosedError as error:
+        with contextlib.suppress(BadResponseError):
+            if (head := take_head(stream.received)) is not None:
+                head.reusable = False
+                return head
         raise NotSentError("write_timeout" if stream.timed_out else "connection_lost") from error
+    return None
 
 
 async def _answer(stream: Stream) -> Head:

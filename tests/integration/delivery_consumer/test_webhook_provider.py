@@ -293,3 +293,21 @@ async def test_many_at_once_share_a_bounded_number_of_connections() -> None:
         await provider.aclose()
 
     assert server.connections <= 20
+
+
+@pytest.mark.parametrize("then", ["abort", "silence"])
+async def test_an_answer_given_before_the_body_was_read_counts(then: str) -> None:
+    """A receiver that refuses by the head, and takes no more of the body, has answered."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(status(413, "Connection: close"))
+        await writer.drain()
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.2 if then == "abort" else 10)
+
+    provider = WebhookProvider(SETTINGS)
+    async with raw_server(refuse) as server:
+        with pytest.raises(PermanentDeliveryError, match="http_413"):
+            await provider.send(a_record(server.port, payload={"x": "y" * 20_000_000}), Attempt(1))
+    await provider.aclose()
