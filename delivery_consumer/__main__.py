@@ -82,13 +82,14 @@ class Service:
         engine = asyncio.create_task(self._engine.run(self._settings.concurrency))
         pump = self.pump.start(self._engine)
         commits = asyncio.create_task(self.pump.keep_committing())
-        first = await _first(engine, pump, commits, stopped)
+        watch = asyncio.create_task(self.store.watch())
+        first = await _first(engine, pump, commits, watch, stopped)
         self._deliverer.stopping = True
         if not pump.done() and not await self.pump.stop(pump, drain=first is stopped):
             log.warning("left_without_kafka")
-        for task in (engine, commits):
+        for task in (engine, commits, watch):
             task.cancel()
-        await asyncio.wait([engine, commits])
+        await asyncio.wait([engine, commits, watch])
         if first is not stopped:
             first.result()
         if pump.done():

@@ -6,6 +6,7 @@ emptied between two polls.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -19,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from delivery_consumer import metrics
 from delivery_consumer.engine import STATEMENT_ROWS, Engine
 from delivery_consumer.work import PartitionId, Received
+from shared.kafka import quiet_logger
 from shared.lifecycle import DRAIN_S
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,9 @@ by then all that matters is in PostgreSQL."""
 ERRORS_EVERY_S: Final = 5.0
 STUCK_S: Final = 90.0  # a revocation may take REVOKE_WITHIN_S
 SPARE_AFTER_S: Final = 15.0
+ANSWER_WITHIN_S: Final = 0.5
 _UNASSIGNED: Final = "not assigned yet"
+_OUT_OF_REACH: Final = "brokers out of reach"
 _Command = Callable[[Consumer], None]
 
 
@@ -112,7 +116,7 @@ class Pump:
 
     def _run(self) -> None:
         config = self._config | {"error_cb": self._on_error, "on_commit": self._on_commit}
-        consumer = Consumer(config)
+        consumer = Consumer(config, logger=quiet_logger(log))
         consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         self._fault = _UNASSIGNED
         try:
@@ -129,6 +133,7 @@ class Pump:
         messages = [first, *consumer.consume(STATEMENT_ROWS - 1, 0)] if first is not None else []
         batch = [received for message in messages if (received := _received(message)) is not None]
         if batch:
+            self._note_answer()
             for received in batch:
                 metrics.RECORDS_CONSUMED.labels(received.topic).inc()
             self._loop.call_soon_threadsafe(self._engine.receive, batch)
@@ -136,6 +141,7 @@ class Pump:
         self._seen_at = time.monotonic()
         if self._seen_at - self._gauges_at > GAUGES_EVERY_S:
             self._gauges_at = self._seen_at
+            self._ask_brokers(consumer)
             self._set_gauges(consumer)
         return len(batch)
 
@@ -174,7 +180,9 @@ class Pump:
         failed = [place for place in places if error is not None or place.error is not None]
         for place in failed:
             self._committed.pop((place.topic, place.partition), None)  # the next round sends it again
-        if failed:
+        if not failed:
+            self._note_answer()
+        else:
             log.warning("commit_failed", extra={"error": str(error or failed[0].error), "partitions": len(failed)})
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
@@ -216,6 +224,8 @@ class Pump:
         self._assigned -= partitions
         for partition in partitions:
             self._committed.pop(partition, None)
+            with contextlib.suppress(KeyError):
+                metrics.CONSUMER_LAG.remove(*partition)
 
     def _ask(self, coroutine: Coroutine[Any, Any, dict[PartitionId, int]]) -> dict[PartitionId, int]:
         future: Future[dict[PartitionId, int]] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -229,7 +239,18 @@ class Pump:
     def _on_error(self, error: KafkaError) -> None:
         self._note_error(error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._fault = "brokers out of reach"
+            self._fault = _OUT_OF_REACH
+
+    def _ask_brokers(self, consumer: Consumer) -> None:
+        """See whether an outage is over: librdkafka says when it began, and answers from its memory meanwhile."""
+        if self._fault == _OUT_OF_REACH:
+            with contextlib.suppress(KafkaException):
+                consumer.list_topics(self._topics[0], timeout=ANSWER_WITHIN_S)
+                self._note_answer()
+
+    def _note_answer(self) -> None:
+        if self._fault == _OUT_OF_REACH:
+            self._fault = None if self._assigned else _UNASSIGNED
 
     def _note_error(self, error: KafkaError) -> None:
         now = time.monotonic()
@@ -245,7 +266,6 @@ class Pump:
             if place.offset >= 0 and high >= 0:
                 lag = max(high - place.offset, 0)
                 metrics.CONSUMER_LAG.labels(place.topic, place.partition).set(lag)
-                self._fault = None if self._fault == "brokers out of reach" else self._fault
 
 
 def _received(message: Message) -> Received | None:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 _CANCEL_S: Final = 1.0
+WATCH_EVERY_S: Final = 3.0
+_SILENT_S: Final = 10.0  # twice statement_timeout: the server itself does not answer
 _SETTINGS: Final[tuple[LiteralString, ...]] = (
     "SET lock_timeout = '1s'",  # a row that somebody holds delays one statement, and is asked for again
     "SET statement_timeout = '5s'",  # what takes longer will not end soon: SIGTERM must not wait for it
@@ -111,9 +113,15 @@ class PostgresStore:
         """Open both connections; an outage is waited out."""
         await asyncio.gather(self._claims.run(_ping), self._writes.run(_ping))
 
+    async def watch(self) -> None:
+        """Ask each connection something when nobody else did for a while: a dead one shows, and is replaced."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            await asyncio.gather(*(worker.run(_ping) for worker in (self._claims, self._writes) if worker.is_idle()))
+
     def fault(self) -> str | None:
         """Say what is wrong, as a readiness check does."""
-        return self._claims.session.fault() or self._writes.session.fault()
+        return self._claims.fault() or self._writes.fault()
 
     async def aclose(self) -> None:
         """Close the connections within about a second; a statement under way is cancelled."""
@@ -127,7 +135,18 @@ class _Worker:
         self.session = Session(conninfo, application_name=f"delivery_consumer {name}", settings=_SETTINGS)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._asking: psycopg.Connection[Any] | None = None
+        self._asked_at = time.monotonic()
         self._closing = False
+
+    def is_idle(self) -> bool:
+        """Say whether nothing was asked for some time."""
+        return self._asking is None and time.monotonic() - self._asked_at >= WATCH_EVERY_S
+
+    def fault(self) -> str | None:
+        """Say what is wrong, as a readiness check does. Safe from any thread."""
+        if self._asking is not None and time.monotonic() - self._asked_at > _SILENT_S:
+            return "no answer for too long"
+        return self.session.fault()
 
     async def run(self, ask: Callable[[psycopg.Connection[Any]], T]) -> tuple[T, bool]:
         """Run statements until they come through; say whether an earlier try may have come through unheard."""
@@ -147,8 +166,9 @@ class _Worker:
         if self._closing:
             raise psycopg.InterfaceError("closed")
         try:
-            self._asking = self.session.connection()
-            return ask(self._asking)
+            conn = self.session.connection()
+            self._asked_at, self._asking = time.monotonic(), conn
+            return ask(conn)
         except OUTAGE as error:
             if not isinstance(error, _ROLLED_BACK):
                 self.session.drop()

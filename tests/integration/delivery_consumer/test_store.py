@@ -9,6 +9,7 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from delivery_consumer import store as store_module
 from delivery_consumer.store import PostgresStore
 from shared.db.notifications import Ended, Ticket
 from shared.model import Outcome
@@ -104,3 +105,25 @@ async def test_closing_ends_a_statement_under_way(desk: Desk) -> None:
         took_s = time.monotonic() - began_at
 
     assert took_s < 0.5
+
+
+async def test_a_dead_session_shows_and_is_replaced_while_nothing_is_asked(
+    desk: Desk, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle consumer is as ready as it says."""
+    monkeypatch.setattr(store_module, "WATCH_EVERY_S", 0.2)
+    monkeypatch.setattr(store_module, "_FIRST_WAIT_S", 0.3)
+    await store.connect()
+    watching = asyncio.create_task(store.watch())
+    ours = " FROM pg_stat_activity WHERE application_name LIKE 'delivery_c%' AND datname = current_database()"
+    assert store.fault() is None
+
+    desk.conn.execute("SELECT pg_terminate_backend(pid)" + ours)
+
+    async with asyncio.timeout(5):
+        while store.fault() != "not connected":
+            await asyncio.sleep(0.01)
+        while store.fault() is not None:
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert desk.conn.execute("SELECT count(*)" + ours).fetchone() == (2,)
