@@ -8,10 +8,13 @@ from typing import TypeVar
 
 import click
 
-from infra.local.background import Background
+from infra.local.background import Background, State
 from infra.local.errors import LocalStackError
+from infra.local.readiness import Verdict, verdicts
+from infra.local.stack import REPOSITORY
 
 EXIT_CANNOT_START = 2
+EXIT_NOT_READY = 3
 
 
 @click.group(help=__doc__)
@@ -22,30 +25,62 @@ def main() -> None:
 @main.command()
 @click.option("--fresh", is_flag=True, help="Remove the data of earlier runs first.")
 def up(fresh: bool) -> None:
-    """Start the whole pipeline in the background; return when every part is ready."""
-    state, started = refusing(lambda: Background().up(fresh=fresh, say=click.echo))
-    click.echo("The stack is ready." if started else "The stack is running already.")
-    click.echo(described(state.urls))
+    """Start the whole pipeline in the background; return when every part is ready. Exit 3: it runs, but is not."""
+    if (REPOSITORY / ".env").exists():
+        say("Note: .env is for the containers and is not read here; set variables in the environment instead.")
+    state, started = refusing(lambda: Background().up(fresh=fresh, say=say))
+    if started:
+        say("The stack is ready.")
+        say(described(state))
+    else:
+        tell_how_it_is("is running already", state)
 
 
 @main.command()
 def down() -> None:
     """End what `up` started. The data stays."""
     ended = refusing(lambda: Background().down())
-    click.echo("The stack has ended; its data is kept." if ended else "The stack is not running.")
+    say("The stack has ended; its data is kept." if ended else "The stack is not running.")
 
 
 @main.command()
 def status() -> None:
-    """Say whether the stack runs, and where; exit 0 if it is ready, 3 if not."""
+    """Ask each part whether it is ready, and say where it is; exit 0 if all are, 3 if not."""
     state = Background().state()
     if state is None:
-        click.echo("The stack is not running.")
-        sys.exit(3)
-    click.echo(f"The stack is {state.phase} (supervisor pid {state.pid}).")
+        say("The stack is not running.")
+        sys.exit(EXIT_NOT_READY)
     if state.phase != "ready":
-        sys.exit(3)
-    click.echo(described(state.urls))
+        say(f"The stack is {state.phase} (supervisor pid {state.pid}).")
+        sys.exit(EXIT_NOT_READY)
+    tell_how_it_is("is running", state)
+
+
+def tell_how_it_is(running: str, state: State) -> None:
+    """Say of each part whether it is ready, then where everything is; leave with exit code 3 if one is not."""
+    found = verdicts(state.urls)
+    faulty = [verdict for verdict in found if verdict.fault]
+    rest = f", but {len(faulty)} of its {len(found)} parts are not ready" if faulty else "; every part is ready"
+    say(f"The stack {running}{rest} (supervisor pid {state.pid}).\n")
+    for verdict in found:
+        say(listed(verdict))
+    say(described(state))
+    if faulty:
+        say(f"What has ended is started again by itself; logs are in {Background().data_dir / 'logs'}.")
+        sys.exit(EXIT_NOT_READY)
+
+
+def listed(verdict: Verdict) -> str:
+    """One part in one line."""
+    return f"  {verdict.part:<18} " + (f"NOT READY: {verdict.fault}" if verdict.fault else "ready")
+
+
+def say(text: str) -> None:
+    """Print; once nobody reads any more, as after `up | head -1`, go on in silence: the stack is not the reader's."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @main.command(hidden=True)
@@ -78,16 +113,18 @@ def refusing(action: Callable[[], T]) -> T:
         sys.exit(130)
 
 
-def described(urls: dict[str, str]) -> str:
+def described(state: State) -> str:
     """Describe a running stack: addresses, and a request to paste."""
+    urls = state.urls
     body = '{"channel": "email", "recipient": "ada@example.org", "subject": "Hello", "message": "It works."}'
+    notes = "".join(f"\n  {note}" for note in state.notes)
     return f"""
   API            {urls["api"]}/docs
   Mail received  {urls["mail"]}
   Webhooks       {urls["receiver"]}/received
   PostgreSQL     {urls["postgres"]}
   Kafka          {urls["kafka"]}
-
+{notes + chr(10) if notes else ""}
   curl -i {urls["api"]}/api/v1/notifications -H 'Content-Type: application/json' \\
     -d '{body}'
 """

@@ -2,6 +2,7 @@
 
 The supervisor holds an exclusive lock for as long as it lives. The kernel drops it however the process ends, so a pid
 in the state file is believed only while the lock is held: after a crash or a reboot nothing stale stands in the way.
+Without these two files nobody could find the supervisor, so it ends, with everything, when they are removed.
 """
 
 import contextlib
@@ -17,9 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from infra.local.errors import LocalStackError
+from infra.local.revival import Revival
 from infra.local.stack import REPOSITORY, Ports, Stack
 from infra.local.testbed import is_held
 
@@ -37,6 +39,7 @@ class State:
     pid: int
     urls: dict[str, str] = field(default_factory=dict)
     error: str = ""
+    notes: list[str] = field(default_factory=list)  # what is not where the documentation has it
 
 
 class Background:
@@ -140,7 +143,7 @@ class Background:
         return state
 
     def supervise(self, environ: Mapping[str, str]) -> None:
-        """Run the stack in this process until SIGTERM; a service that ends by itself is started again."""
+        """Run the stack in this process until SIGTERM, or until its files are removed; what ends is started again."""
         self.local_dir.mkdir(exist_ok=True)
         with self._lock_path.open("a") as lock:
             try:
@@ -149,21 +152,30 @@ class Background:
                 raise LocalStackError("The stack is running already.") from error
             with ended_by_signals():
                 try:
-                    self._run(environ)
+                    self._run(environ, lock)
                 except LocalStackError as error:
                     self._write(phase="failed", error=str(error))  # for `up`, which says it
                     sys.exit(2)
 
-    def _run(self, environ: Mapping[str, str]) -> None:
+    def _run(self, environ: Mapping[str, str], lock: TextIO) -> None:
         self._write(phase="starting")
-        with Stack(self.data_dir, Ports.choose(environ, documented=True), environ=environ) as stack:
-            self._write(phase="ready", urls=stack.urls)
-            while True:
+        ports = Ports.choose(environ, documented=True)
+        with Stack(self.data_dir, ports, environ=environ) as stack:
+            if self._can_be_found(lock):
+                self._write(phase="ready", urls=stack.urls, notes=ports.moved(environ))
+            revival = Revival(stack.processes, lambda line: print(line, flush=True))
+            while self._can_be_found(lock):
+                revival.run_once()
                 time.sleep(_LOOK_EVERY_S)
-                for process in [*stack.receivers.values(), *stack.services.values()]:
-                    if not process.is_running:
-                        print(f"{process.name} ended with code {process.returncode} and is started again", flush=True)
-                        process.start()
+            print(f"The files in {self.local_dir} were removed; the stack ends.", flush=True)
+
+    def _can_be_found(self, lock: TextIO) -> bool:
+        """Say whether `down` could still find this supervisor: its state, and the very lock file that it holds."""
+        try:
+            self._state_path.stat()
+            return os.path.samestat(self._lock_path.stat(), os.fstat(lock.fileno()))
+        except OSError:
+            return False
 
     def _write(self, **fields: Any) -> None:
         unfinished = self._state_path.with_suffix(".new")

@@ -65,6 +65,16 @@ class Ports:
             raise LocalStackError(f"{' and '.join(twice)} name the same port; give each its own.")
         return cls(**chosen)
 
+    def moved(self, environ: Mapping[str, str]) -> list[str]:
+        """Say where each part is that gave way, because its documented port was taken and none was set."""
+        return [
+            f"{usual} was taken, so {_LISTENERS[name]} is at {getattr(self, name)}."
+            for name, (variable, usual) in PORT_VARIABLES.items()
+            if getattr(self, name) != usual
+            and not environ.get(variable, "").strip()
+            and not (name == "kafka" and environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip())  # none is started
+        ]
+
 
 # Part of Ports -> its variable, and the port that the documentation names.
 PORT_VARIABLES = {
@@ -77,6 +87,17 @@ PORT_VARIABLES = {
     "smtp": ("SMTP_PORT", 1025),
     "mail": ("MAIL_PORT", 8025),
     "receiver": ("RECEIVER_PORT", 9000),
+}
+_LISTENERS = {
+    "api": "the API",
+    "relay": "outbox_relay",
+    "delivery": "delivery_consumer",
+    "dlq": "dlq_consumer",
+    "postgres": "PostgreSQL",
+    "kafka": "Kafka",
+    "smtp": "the mail sink's SMTP",
+    "mail": "the mailbox",
+    "receiver": "the webhook receiver",
 }
 assert set(PORT_VARIABLES) == {field.name for field in fields(Ports)}  # noqa: S101 - checked at import, by every test
 
@@ -124,6 +145,12 @@ class Stack:
             "postgres": self.postgres.dsn(DATABASE),
             "kafka": self.bootstrap_servers,
         }
+
+    @property
+    def processes(self) -> list[ManagedProcess]:
+        """Every process of a started stack."""
+        servers = [self.postgres.process, *([self.kafka.process] if self.kafka else [])]
+        return [*servers, *self.receivers.values(), *self.services.values()]
 
     def start(self) -> None:
         """Start everything and return once every part says it is ready. Raises LocalStackError; nothing stays then."""

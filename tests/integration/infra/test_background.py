@@ -1,6 +1,7 @@
 """The whole stack in the background: started, found again, hurt, ended, and nothing left."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from infra.local import watchdog
 from infra.local.background import Background
 from infra.local.clients import Mailbox, Producer
 from infra.local.ports import free_port
+from infra.local.readiness import verdicts
 from infra.local.stack import PORT_VARIABLES
 
 
@@ -56,8 +58,32 @@ def test_a_stack_in_the_background_from_up_to_down(background: Background) -> No
     _wait_for(lambda: not any(watchdog.is_alive(pid) for pid in pids))
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+@pytest.mark.timeout(300)
+def test_servers_that_die_are_started_again_and_the_stack_ends_when_its_files_are_removed(
+    background: Background,
+) -> None:
+    """PostgreSQL and Kafka like everything else; and `rm -r .local` leaves nothing that cannot be stopped any more."""
+    state, _ = background.up(fresh=False, say=lambda _: None)
+    before = {verdict.part: verdict.fault for verdict in verdicts(state.urls)}
+    pids = [state.pid, *watchdog.descendants(state.pid)]
+
+    for server in (b"bin/postgres", b"kafka.Kafka"):
+        os.kill(next(pid for pid in pids if server in Path(f"/proc/{pid}/cmdline").read_bytes()), signal.SIGKILL)
+    faulty = {verdict.part for verdict in verdicts(state.urls) if verdict.fault}
+
+    assert len(before) == 8
+    assert not any(before.values())
+    assert faulty & {"PostgreSQL", "Apache Kafka"}
+    _wait_for(lambda: not any(verdict.fault for verdict in verdicts(state.urls)), seconds=90)
+
+    pids = [state.pid, *watchdog.descendants(state.pid)]
+    shutil.rmtree(background.local_dir)
+
+    _wait_for(lambda: not any(watchdog.is_alive(pid) for pid in pids), seconds=60)
+
+
+def _wait_for(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -2,6 +2,9 @@
 
 import fcntl
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,16 @@ from click.testing import CliRunner
 from infra.local import __main__ as command_line
 from infra.local.background import Background, State
 from infra.local.errors import LocalStackError
+from infra.local.readiness import Verdict
+from infra.local.stack import PORT_VARIABLES, Ports
+
+URLS = {
+    "api": "http://127.0.0.1:22348",
+    "mail": "http://127.0.0.1:8025",
+    "receiver": "http://127.0.0.1:9000",
+    "postgres": "postgresql://here",
+    "kafka": "127.0.0.1:9092",
+}
 
 
 @contextmanager
@@ -80,3 +93,52 @@ def test_status_of_nothing_is_exit_code_3(tmp_path: Path, monkeypatch: pytest.Mo
     result = CliRunner().invoke(command_line.main, ["status"])
 
     assert (result.exit_code, result.output) == (3, "The stack is not running.\n")
+
+
+@pytest.mark.parametrize("command", ["status", "up"])
+@pytest.mark.parametrize(("fault", "code"), [("", 0), ("does not answer", 3)])
+def test_a_running_stack_is_asked_part_by_part(
+    command: str, fault: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes that run are not yet parts that work."""
+    (tmp_path / "supervisor.log").touch()
+    monkeypatch.setattr(command_line, "Background", lambda: Background(tmp_path))
+    monkeypatch.setattr(command_line, "verdicts", lambda _: [Verdict("PostgreSQL", fault), Verdict("Apache Kafka", "")])
+
+    with a_supervisor(tmp_path, pid=7, phase="ready", urls=URLS):
+        result = CliRunner().invoke(command_line.main, [command])
+
+    assert result.exit_code == code
+    assert ("PostgreSQL         NOT READY: does not answer" in result.output) == bool(fault)
+    assert ("every part is ready" in result.output) == (not fault)
+    assert "Apache Kafka       ready" in result.output
+
+
+def test_the_request_to_paste_goes_where_the_api_is() -> None:
+    """With a word about why it is not where the documentation says."""
+    text = command_line.described(State("ready", 7, URLS, notes=["8080 was taken, so the API is at 22348."]))
+
+    assert "curl -i http://127.0.0.1:22348/api/v1/notifications" in text
+    assert "  8080 was taken, so the API is at 22348.\n" in text
+
+
+def test_only_a_port_that_nobody_chose_is_worth_a_word() -> None:
+    """What the environment sets is no surprise, nor is a Kafka of one's own."""
+    usual = {name: port for name, (_, port) in PORT_VARIABLES.items()}
+    ports = Ports(**{**usual, "api": 22348, "relay": 22349, "kafka": 22350})
+
+    moved = ports.moved({"RELAY_PORT": "22349", "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"})
+
+    assert moved == ["8080 was taken, so the API is at 22348."]
+
+
+def test_a_reader_that_leaves_stops_the_words_and_nothing_else() -> None:
+    """`up | head -1` still has a stack afterwards."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    script = "import sys; from infra.local.__main__ import say; say('a'); say('b'); sys.exit(7)"
+
+    done = subprocess.run([sys.executable, "-c", script], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (7, b"")
