@@ -62,6 +62,7 @@ async def test_a_claim_waits_for_no_row_that_somebody_holds(desk: Desk, store: P
     tickets = [Ticket(one.id, 1) for one in (held, held, free, cancelled)]
 
     first = await store.claim(tickets)
+    holder.rollback()
     holder.close()
     second = await store.claim(tickets)
 
@@ -83,6 +84,7 @@ async def test_a_write_back_waits_for_a_row_on_the_same_connection(desk: Desk, s
     writing = asyncio.create_task(store.write_back([Ended(one.id, 1, Outcome.ACCEPTED, "accepted")]))
     await asyncio.sleep(1.5)
     assert (await store.renew([ticket]))[0] == {ticket}
+    holder.rollback()
     holder.close()
 
     assert await writing == 1
