@@ -136,10 +136,10 @@ class HttpProtocol(asyncio.Protocol):
     def _write(self, answer: Response, *, keep_alive: bool) -> None:
         if self._transport is None:
             return
+        content = [f"Content-Type: {answer.content_type}", f"Content-Length: {len(answer.body)}"]
         lines = [
             f"HTTP/1.1 {answer.status} {_phrase(answer.status)}",
-            f"Content-Type: {answer.content_type}",
-            f"Content-Length: {len(answer.body)}",
+            *(content if answer.status != HTTPStatus.NO_CONTENT else ()),  # it must not have a length: RFC 9110, 8.6
             *(f"{name}: {value}" for name, value in answer.headers.items()),
             f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n\r\n",
         ]

@@ -31,7 +31,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from infra.local.behaviour import as_object, checked, is_times
 from infra.local.http_server import Request, Response, json_response, limit_of, listen, problem, until_stopped
-from infra.local.tally import Recent, Tally
+from infra.local.tally import Recent, Tally, Totals
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _PAGE_MESSAGES = 100
@@ -111,6 +111,7 @@ class Mailbox:
             ("POST", "/behaviour"): self._set_behaviour,
             ("GET", "/behaviour"): self._list_behaviours,
             ("DELETE", "/behaviour"): self._clear_behaviours,
+            ("GET", "/favicon.ico"): lambda _: Response(204),  # browsers ask, and would log a 404
             ("GET", "/health/ready"): lambda _: json_response({"status": "ok"}),
         }
 
@@ -226,8 +227,7 @@ class Mailbox:
 
     def _page(self, _: Request) -> Response:
         rows = "".join(_row(mail) for mail in itertools.islice(self._recent, _PAGE_MESSAGES))
-        totals = self._tally.totals()
-        body = _PAGE.format(rows=rows, accepted=totals.accepted, duplicates=totals.duplicate_count)
+        body = _PAGE.format(rows=rows, totals=_in_words(self._tally.totals()))
         # Mail is strangers' text: nothing in it may run or load, even if something escaped escaping.
         headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return Response(200, body.encode(), "text/html; charset=utf-8", headers)
@@ -237,18 +237,30 @@ _PAGE = """\
 <!doctype html><html lang="en"><meta charset="utf-8"><title>Mail received</title>
 <style>body{{font:15px system-ui;margin:2rem}}table{{border-collapse:collapse;width:100%}}
 td,th{{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #ccc;vertical-align:top}}
-pre{{margin:0;white-space:pre-wrap}}</style>
-<h1>Mail received</h1><p>{accepted} messages, {duplicates} notifications more than once; the newest first.</p>
+td{{overflow-wrap:anywhere}}pre{{margin:0;white-space:pre-wrap}}.id{{white-space:nowrap;overflow-wrap:normal}}</style>
+<h1>Mail received</h1><p>{totals}</p>
 <table><tr><th>#<th>Time<th>To<th>Subject<th>Text<th>Notification</tr>{rows}</table></html>
 """
+
+
+def _in_words(totals: Totals) -> str:
+    """What came, in a sentence; notifications whose mail came twice are named only where there are any."""
+    if not totals.accepted:
+        return "Nothing yet. Messages are kept in memory only, until this sink ends."
+    words = "1 message" if totals.accepted == 1 else f"{totals.accepted:,} messages, the newest first"
+    if (twice := totals.duplicate_count) > 0:
+        words += f"; {twice:,} notification{'' if twice == 1 else 's'} came more than once"
+    return f"{words}."
 
 
 def _row(mail: Mail) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(mail.received_at))
     cells = (clock, ", ".join(mail.recipients), mail.subject, mail.text()[:500], mail.notification_id)
-    escaped = [html.escape(cell) for cell in cells]
-    escaped[3] = f"<pre>{escaped[3]}</pre>"
-    return f'<tr><td><a href="/messages/{mail.n}">{mail.n}</a>' + "".join(f"<td>{cell}" for cell in escaped) + "</tr>"
+    clock, recipients, subject, text, notification_id = map(html.escape, cells)
+    return (
+        f'<tr><td class="id"><a href="/messages/{mail.n}">{mail.n}</a><td class="id">{clock}<td>{recipients}'
+        f'<td>{subject}<td><pre>{text}</pre><td class="id">{notification_id}</tr>'
+    )
 
 
 def _decoded(header: str) -> str:

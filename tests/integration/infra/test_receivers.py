@@ -118,6 +118,31 @@ def test_the_page_shows_mail_and_runs_none_of_it(sink: Sink) -> None:
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
 
 
+def test_the_page_counts_in_words(sink: Sink) -> None:
+    """Mail that came twice is worth a word only where there is any."""
+    pages = [sink.http.get("/").text]
+    for notification_id in ("n1", "n2", "n2"):
+        sink.send(notification_id)
+        pages.append(sink.http.get("/").text)
+
+    sentences = [page.partition("<p>")[2].partition("</p>")[0] for page in pages]
+
+    assert sentences == [
+        "Nothing yet. Messages are kept in memory only, until this sink ends.",
+        "1 message.",
+        "2 messages, the newest first.",
+        "3 messages, the newest first; 1 notification came more than once.",
+    ]
+
+
+def test_a_browser_that_asks_for_an_icon_is_told_there_is_none(sink: Sink) -> None:
+    """An answer without content has no length; the connection goes on."""
+    icon, page = sink.http.get("/favicon.ico"), sink.http.get("/")
+
+    assert (icon.status_code, icon.content, "content-length" in icon.headers) == (204, b"", False)
+    assert page.status_code == 200
+
+
 def test_mail_that_came_twice_is_counted_as_a_duplicate(sink: Sink) -> None:
     """By its notification."""
     for notification_id in ("n1", "n2", "n2"):
