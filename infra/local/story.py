@@ -76,8 +76,8 @@ class Story:
             Chapter("A change of mind", self.cancel),
             Chapter("Not now, but later", self.schedule),
             Chapter("Too late to be of use", self.expire),
-            Chapter(f"A batch of {BATCHES * BATCH_SIZE:,}", self.batch),
-            Chapter(f"kill -9 in the middle of {CRASH_BATCHES * BATCH_SIZE:,}", self.crash),
+            Chapter(f"{BATCHES * BATCH_SIZE:,}, in batches of {BATCH_SIZE:,}", self.batch),
+            Chapter(f"kill -9 in the middle of {CRASH_BATCHES * BATCH_SIZE:,} more", self.crash),
         ]
 
     def mail(self) -> Iterator[Promise]:
