@@ -33,8 +33,9 @@ up-local: install  ## start the stack on this machine, no Docker; prints the URL
 down-local: install  ## end what up-local started
 	@$(BIN)/python -m infra.local down
 
-status-local: install  ## say whether the local stack runs, and where
-	@$(BIN)/python -m infra.local status
+# Exit code 3 is "not ready": the status has said so, and make need not add an error of its own.
+status-local: install  ## ask each part of the local stack whether it is ready, and say where it is
+	@$(BIN)/python -m infra.local status || test $$? -eq 3
 
 fmt: install  ## format the code
 	@$(BIN)/ruff format $(CODE)
@@ -74,17 +75,25 @@ lock: install  ## resolve anew and write locks/*.txt: one resolution, a file per
 
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
+# The first line of each recipe that needs Docker Compose: without it make ends here, with this one line and exit code 2.
+COMPOSE = $(if $(shell docker compose version 2>/dev/null),,$(error Docker Compose is needed for this; without it: $(1)))
+
 up:  ## docker compose: the whole system with Prometheus, Grafana and a mail viewer
+	$(call COMPOSE,make up-local)
 	docker compose up --detach --build --wait
 
 down:  ## stop what `make up` started; data stays in its volumes
+	$(call COMPOSE,make down-local)
 	docker compose down
 
 logs:  ## follow the logs of one service under compose: make logs s=outbox_relay
+	$(call COMPOSE,the logs of up-local are in .local/stack/logs)
 	docker compose logs --follow $(s)
 
 psql:  ## a prompt in the database under compose
+	$(call COMPOSE,make up-local and psql with the URL it prints)
 	docker compose exec postgres psql --username notify notifications
 
-clean:  ## remove the virtual environment, local data and caches
+clean:  ## end the local stack; remove the virtual environment, local data and caches
+	@if $(BIN)/python -c 'import infra.local.__main__' 2>/dev/null; then $(BIN)/python -m infra.local down; fi
 	rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
