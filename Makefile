@@ -95,5 +95,5 @@ psql:  ## a prompt in the database under compose
 	docker compose exec postgres psql --username notify notifications
 
 clean:  ## end the local stack; remove the virtual environment, local data and caches
-	@if $(BIN)/python -c 'import infra.local.__main__' 2>/dev/null; then $(BIN)/python -m infra.local down; fi
+	@if $(BIN)/python -c 'import infra.local.__main__' 2>/dev/null; then $(BIN)/python -m infra.local down > /dev/null; fi
 	rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
