@@ -160,7 +160,7 @@ async def test_connections_are_kept_and_cookies_are_not() -> None:
 
 
 async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced() -> None:
-    """A receiver that closes after each answer costs connections, no failures."""
+    """A receiver that closes after each answer, unannounced, is met closing once at most; then it is known for that."""
 
     async def once(reader: asyncio.StreamReader, writer: Writer) -> None:
         await read_request(reader)
@@ -169,8 +169,9 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced() -> None
 
     server, results = await send(once, count=20)
 
-    assert results == ["http_200"] * 20
-    assert server.connections == 20
+    failures = [result for result in results if result != "http_200"]
+    assert [getattr(failure, "reason", failure) for failure in failures] in ([], ["no_answer"])
+    assert server.connections >= 19
 
 
 @pytest.mark.parametrize(

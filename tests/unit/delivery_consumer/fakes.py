@@ -1,7 +1,8 @@
 """A store, a provider and an intake of the tests' own, and an engine around them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -206,3 +207,13 @@ async def until_blocked() -> None:
     """Let every other task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def running(bench: Bench, *, workers: int) -> AsyncIterator[None]:
+    """Run the engine's loops beside the block."""
+    loops = asyncio.create_task(bench.engine.run(workers))
+    await asyncio.sleep(0)
+    yield
+    loops.cancel()
+    await asyncio.wait([loops])

@@ -1,0 +1,174 @@
+"""The engine on fakes: attempts that fail, and destinations that must not harm each other."""
+
+import asyncio
+
+import pytest
+
+from delivery_consumer.destinations import COOL_DOWN_S, MIN_CALLS, Limits
+from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
+from shared.model import Outcome
+from shared.records import Record
+from tests.unit.delivery_consumer.fakes import Bench, running, until_blocked
+
+
+def failing(*errors: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """A provider's behaviour: these errors one after another, then success."""
+    left = list(errors)
+
+    async def behave(_: Record) -> None:
+        if left:
+            raise left.pop(0)
+
+    return behave
+
+
+async def test_quick_repeats_follow_a_transient_failure() -> None:
+    """Three calls within two seconds are one attempt."""
+    bench = Bench()
+    bench.provider.behave = failing(TransientDeliveryError("http_503"), TransientDeliveryError("http_503"))
+    bench.records()
+
+    await bench.all()
+
+    (ended,) = bench.store.ended
+    assert (ended.outcome, ended.tries) == (Outcome.ACCEPTED, 3)
+    assert bench.clock.now - 1000 <= 2
+
+
+async def test_three_calls_are_enough() -> None:
+    """Then the attempt is transient, with the last reason."""
+    bench = Bench()
+    bench.provider.behave = failing(*(TransientDeliveryError(f"http_50{n}") for n in range(5)))
+    bench.records()
+
+    await bench.all()
+
+    (ended,) = bench.store.ended
+    assert (ended.outcome, ended.reason, ended.tries) == (Outcome.TRANSIENT, "http_502", 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (TransientDeliveryError("http_503", retry_after_s=60), Outcome.TRANSIENT),
+        (PermanentDeliveryError("http_410"), Outcome.PERMANENT),
+        (UnknownOutcomeError("no_answer"), Outcome.UNKNOWN),
+        (RuntimeError("a bug"), Outcome.UNKNOWN),
+    ],
+)
+async def test_other_failures_are_not_repeated(error: Exception, outcome: Outcome) -> None:
+    """A long Retry-After, a permanent no, doubt and a bug of ours end the attempt at once."""
+    bench = Bench()
+    bench.provider.behave = failing(error)
+    bench.records()
+
+    await bench.all()
+
+    (ended,) = bench.store.ended
+    assert (ended.outcome, ended.tries) == (outcome, 1)
+    assert ended.retry_after_s == getattr(error, "retry_after_s", None)
+
+
+async def test_nothing_is_repeated_while_stopping() -> None:
+    """A consumer that is to end makes no second call."""
+    bench = Bench()
+    bench.deliverer.stopping = True
+    bench.provider.behave = failing(TransientDeliveryError("http_503"))
+    bench.records()
+
+    await bench.all()
+
+    assert bench.store.ended[0].tries == 1
+
+
+async def test_an_open_breaker_ends_attempts_at_once() -> None:
+    """After enough failures no call is made, and the dead letter waits until the breaker may close."""
+    bench = Bench()
+    bench.provider.behave = failing(*(UnknownOutcomeError("answer_timeout") for _ in range(MIN_CALLS)))
+    bench.records(MIN_CALLS + 5)
+    (other,) = bench.records(host="b.example")
+
+    await bench.all()
+
+    assert len(bench.sent) == MIN_CALLS + 1
+    assert other in bench.sent
+    refused = [ended for ended in bench.store.ended if ended.reason == "breaker_open"]
+    assert [(ended.outcome, ended.retry_after_s, ended.tries) for ended in refused] == [
+        (Outcome.TRANSIENT, COOL_DOWN_S, 0)
+    ] * 5
+
+
+async def test_a_destination_that_hangs_holds_its_own_slots_only() -> None:
+    """Records of a full destination wait aside; workers stay free for the others."""
+    bench, never = Bench(), asyncio.Event()
+    bench.provider.limits = Limits(slots=2, first_slots=2, waiting=5)
+
+    async def hang(record: Record) -> None:
+        if "slow" in record.recipient:
+            await never.wait()
+
+    bench.provider.behave = hang
+    bench.records(6, host="slow.example")
+    quick = bench.records(6, host="quick.example")
+    async with running(bench, workers=3):
+        await until_blocked()
+        await until_blocked()
+
+    assert len(bench.sent) == 2 + 6
+    assert set(quick) < set(bench.sent)
+
+
+async def test_the_queue_of_a_silent_destination_is_bounded() -> None:
+    """What does not fit ends as transient, to be tried later, instead of filling the consumer."""
+    bench, never = Bench(), asyncio.Event()
+    bench.provider.limits = Limits(slots=1, first_slots=1, waiting=3)
+
+    async def hang(_: Record) -> None:
+        await never.wait()
+
+    bench.provider.behave = hang
+    bench.records()
+    await bench.engine.claim_once()
+    worker = asyncio.create_task(bench.engine.work_once())
+    await until_blocked()
+    bench.clock.now += 2
+    bench.records(5)
+    await bench.engine.claim_once()
+    await bench.work()
+    await bench.engine.write_back_once()
+
+    assert [(ended.reason, ended.outcome) for ended in bench.store.ended] == [
+        ("destination_busy", Outcome.TRANSIENT)
+    ] * 2
+    worker.cancel()
+    await asyncio.wait([worker])
+
+
+async def test_unproven_destinations_share_half_of_the_workers() -> None:
+    """New destinations begin with a slot each, and together leave workers to those that answered before."""
+    bench, never = Bench(unproven_slots=3), asyncio.Event()
+    bench.provider.limits = Limits(slots=8, first_slots=1, waiting=100)
+    for _ in range(2):  # proves itself
+        bench.records(host="good.example")
+        await bench.all()
+    bench.provider.sent.clear()
+
+    async def hang(record: Record) -> None:
+        if "good" not in record.recipient:
+            await never.wait()
+
+    bench.provider.behave = hang
+    for number in range(10):
+        bench.records(host=f"new{number}.example")
+    good = bench.records(5, host="good.example")
+    async with running(bench, workers=5):
+        for _ in range(5):
+            await until_blocked()
+
+        assert len(bench.sent) == 3 + 5
+        assert set(good) < set(bench.sent)
+        never.set()
+        for _ in range(10):
+            await until_blocked()
+
+    assert len(bench.sent) == 15
