@@ -16,6 +16,7 @@ import psycopg
 
 from shared.db import OUTAGE, Session, attempts, notifications
 from shared.db.notifications import Claimed, Ended, Ticket
+from shared.db.outages import OutageLog, outage_reason
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -133,6 +134,7 @@ class _Worker:
 
     def __init__(self, conninfo: str, name: str) -> None:
         self.session = Session(conninfo, application_name=f"delivery_consumer {name}", settings=_SETTINGS)
+        self._outages = OutageLog(log)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._asking: psycopg.Connection[Any] | None = None
         self._asked_at = time.monotonic()
@@ -155,9 +157,9 @@ class _Worker:
             try:
                 return await loop.run_in_executor(self._executor, self._once, ask), repeated
             except _ROLLED_BACK as error:
-                log.warning("postgres_busy", extra={"error": type(error).__name__})
+                log.warning("postgres_busy", extra={"reason": outage_reason(error)})
             except OUTAGE as error:
-                log.warning("postgres_unreachable", extra={"error": type(error).__name__})
+                self._outages.note(error)
                 repeated = True
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
