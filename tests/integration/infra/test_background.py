@@ -74,12 +74,19 @@ def test_servers_that_die_are_started_again_and_the_stack_ends_when_its_files_ar
     assert len(before) == 8
     assert not any(before.values())
     assert faulty & {"PostgreSQL", "Apache Kafka"}
-    _wait_for(lambda: not any(verdict.fault for verdict in verdicts(state.urls)), seconds=90)
+    _wait_until_ready(state.urls)
 
     pids = [state.pid, *watchdog.descendants(state.pid)]
     shutil.rmtree(background.local_dir)
 
     _wait_for(lambda: not any(watchdog.is_alive(pid) for pid in pids), seconds=60)
+
+
+def _wait_until_ready(urls: dict[str, str]) -> None:
+    deadline = time.monotonic() + 90
+    while faults := {verdict.part: verdict.fault for verdict in verdicts(urls) if verdict.fault}:
+        assert time.monotonic() < deadline, faults
+        time.sleep(0.2)
 
 
 def _wait_for(condition: Callable[[], bool], *, seconds: float = 20) -> None:
