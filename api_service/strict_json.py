@@ -28,9 +28,7 @@ def loads(body: bytes) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        if "depth" in error.msg or "ecursion" in error.msg:
-            raise _too_deep() from error
-        raise JsonError("malformed_json", f"not JSON at line {error.lineno}, column {error.colno}") from error
+        raise _malformed(body, error) from error
     try:
         rewritten = orjson.dumps(value)
     except orjson.JSONEncodeError as error:
@@ -38,6 +36,22 @@ def loads(body: bytes) -> Any:
     if _may_be_odd(body, rewritten):
         _inspect(body)
     return value
+
+
+def _malformed(body: bytes, error: orjson.JSONDecodeError) -> JsonError:
+    """Name what orjson found; it tells its faults apart by words alone, so what is not known stays malformed_json."""
+    at = f"at line {error.lineno}, column {error.colno}"
+    if "depth" in error.msg or "ecursion" in error.msg:
+        return _too_deep()
+    if "byte order mark" in error.msg:
+        return JsonError("byte_order_mark", "the body begins with a byte order mark; send plain UTF-8")
+    if "infinity" in error.msg:
+        return JsonError("number_out_of_range", f"a number is too large {at}; send it as a string")
+    try:
+        body.decode()
+    except UnicodeDecodeError as fault:
+        return JsonError("invalid_utf8", f"not UTF-8 at byte {fault.start}")
+    return JsonError("malformed_json", f"not JSON {at}")
 
 
 def _may_be_odd(body: bytes, rewritten: bytes) -> bool:
