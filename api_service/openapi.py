@@ -48,4 +48,5 @@ def document(app: Flask, groups: list[Routes]) -> Any:
             components.schema(name, schema=schema)
     for group in groups:
         api.register_blueprint(group.blueprint)
+    components.schemas.pop("PaginationMetadata", None)  # flask-smorest's pages have numbers, ours have cursors
     return api.spec

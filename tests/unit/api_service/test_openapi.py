@@ -58,6 +58,15 @@ def test_the_document_is_openapi_3_1_and_all_references_lead_somewhere(document:
             target = target[part]
 
 
+def test_no_schema_is_described_that_nothing_refers_to(document: dict[str, Any]) -> None:
+    """A reader takes each for something the API does."""
+    text = orjson.dumps(document).decode()
+
+    unused = [name for name in document["components"]["schemas"] if f'"#/components/schemas/{name}"' not in text]
+
+    assert unused == []
+
+
 def test_every_operation_says_what_it_does_and_what_may_go_wrong(document: dict[str, Any]) -> None:
     """A summary, a success, and for each error the form of a problem with an example."""
     for path, method, operation in operations(document):
