@@ -51,13 +51,13 @@ types: install  ## mypy --strict
 
 test: install  ## all tests, with branch coverage; real PostgreSQL and Kafka from Python packages
 	@$(BIN)/coverage erase
-	@$(PYTEST) tests/unit tests/contract -q --cov --cov-report= --cov-fail-under=0
+	@$(PYTEST) tests/unit tests/contract -q -n 2 --cov --cov-report= --cov-fail-under=0
 	@$(PYTEST) tests/integration -q -n 2 --dist loadscope --cov --cov-append --cov-report= --cov-fail-under=0
 	@$(PYTEST) tests/e2e -q
 	@$(BIN)/coverage report
 
 test-unit: install  ## the fast tests: no network, no database
-	@$(PYTEST) tests/unit tests/contract -q
+	@$(PYTEST) tests/unit tests/contract -q -n 2
 
 test-integration: install  ## each service against real PostgreSQL and Kafka
 	@$(PYTEST) tests/integration -q -n 2 --dist loadscope
