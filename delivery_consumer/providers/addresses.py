@@ -70,12 +70,3 @@ def _is_denied(ip: IPv4Address | IPv6Address) -> bool:
     if isinstance(ip, IPv4Address):
         return any(ip in network for network in _DENIED_V4)
     return ip not in _GLOBAL_V6 or any(ip in network for network in _DENIED_V6)
-
-
-def is_literal(host: str) -> bool:
-    """Say whether a host is written as an address already."""
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

@@ -125,12 +125,6 @@ class Postgres:
         """Drop a database and end the sessions connected to it; one that is not there is no error."""
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", sql.Identifier(name))
 
-    def has_database(self, name: str) -> bool:
-        """Say whether there is a database of this name."""
-        with psycopg.connect(self.dsn()) as conn:
-            row = conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
-        return row is not None
-
     def apply_sql(self, path: Path, *, database: str) -> None:
         """Run a script such as init.sql in `database`, all of it or none, as psql would.
 

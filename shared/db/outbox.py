@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, LiteralString
 
 from psycopg import Connection
@@ -145,7 +144,6 @@ class OutboxState:
 
     last_seq: int  # the highest number handed out so far
     first_seq: int | None
-    oldest_at: datetime | None
     oldest_age_s: float
 
 
@@ -153,7 +151,7 @@ def state(conn: Connection[Any]) -> OutboxState:
     """Return where the outbox begins and ends; never counts rows."""
     query = """
         SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'seq')::regclass), 0) AS last_seq,
-               first.seq AS first_seq, first.created_at AS oldest_at,
+               first.seq AS first_seq,
                coalesce(extract(epoch FROM now() - first.created_at), 0)::float8 AS oldest_age_s
           FROM (SELECT 1) one LEFT JOIN (SELECT seq, created_at FROM outbox ORDER BY seq LIMIT 1) first ON true
     """

@@ -20,15 +20,6 @@ from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSetti
 from tests.integration.notifications import new_notification
 from tests.servers import Database, FreshTopics
 
-
-@pytest.fixture
-def conn(database: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A connection as the services open it."""
-    connection = db.connect(database.dsn, application_name="test")
-    yield connection
-    connection.close()
-
-
 Made = Callable[..., DlqConsumer]
 
 

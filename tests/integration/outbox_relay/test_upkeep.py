@@ -10,20 +10,11 @@ import pytest
 
 from outbox_relay import metrics
 from outbox_relay.upkeep import LEASE_GRACE_S, Upkeep
-from shared import db
 from shared.db import accepting, notifications
 from shared.db.notifications import Ticket
 from tests.integration.notifications import TOPICS, new_notification
 from tests.integration.outbox_relay.test_relay import settings_for, until
 from tests.servers import Database, FreshTopics
-
-
-@pytest.fixture
-def conn(database: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A connection as the services open it."""
-    connection = db.connect(database.dsn, application_name="test")
-    yield connection
-    connection.close()
 
 
 @pytest.fixture

@@ -15,14 +15,6 @@ Conn = psycopg.Connection[Any]
 
 
 @pytest.fixture
-def conn(database: Database) -> Iterator[Conn]:
-    """A connection as the services open it."""
-    connection = db.connect(database.dsn, application_name="test")
-    yield connection
-    connection.close()
-
-
-@pytest.fixture
 def other(database: Database) -> Iterator[Conn]:
     """A second connection, for what happens at the same time."""
     connection = db.connect(database.dsn, application_name="test_other")
