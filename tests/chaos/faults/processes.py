@@ -1,0 +1,152 @@
+"""Our own processes killed, stopped and asked to end."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from infra.local import watchdog
+from tests.chaos.faults import Bites, Kind, Planned
+
+if TYPE_CHECKING:
+    from tests.chaos.world import World
+
+_SERVICES = ("api", "relay-1", "relay-2", "delivery-1", "delivery-2", "dlq-1", "dlq-2")
+_DRAIN_S = 25.0
+
+# What was under way in the whole pipeline: a process that dies while nothing is proves little.
+_UNDER_WAY = """
+    SELECT (SELECT count(*) FROM delivery_attempts WHERE outcome = 'begun')
+         + (SELECT count(*) FROM (SELECT FROM outbox LIMIT 5000) o)
+"""
+
+
+class _ProcessFault:
+    def __init__(self, planned: Planned) -> None:
+        self.planned = planned
+        self.under_way = 0
+
+    def look(self, world: "World") -> None:
+        """Remember how much was under way."""
+        self.under_way = int(world.value(_UNDER_WAY, default=0))
+
+
+class Kill(_ProcessFault):
+    """SIGKILL of a service with everything below it; started again by the keeper after `for_s`."""
+
+    def inject(self, world: "World") -> None:
+        """Kill it."""
+        self.look(world)
+        self.died = world.keeper.is_up(self.planned.target)
+        if self.died:
+            world.keeper.expect_death(self.planned.target, restart_after_s=self.planned.for_s)
+            world.topology.services[self.planned.target].kill()
+
+    def heal(self, world: "World") -> None:
+        """The keeper starts it."""
+
+    def bites(self, world: "World") -> Bites:
+        """It died with work under way."""
+        return Bites(int(self.died and self.under_way > 0), {"under_way": self.under_way})
+
+
+class Stop(_ProcessFault):
+    """SIGSTOP of a service and everything below it, SIGCONT later: a long pause, with all connections open."""
+
+    def inject(self, world: "World") -> None:
+        """Stop it."""
+        self.look(world)
+        self.process = world.topology.services[self.planned.target]
+        self.stopped = self.process.is_running
+        self.process.pause()
+
+    def heal(self, world: "World") -> None:
+        """Let it go on."""
+        self.stopped = self.stopped and self.process.is_running
+        self.process.resume()
+
+    def bites(self, world: "World") -> Bites:
+        """It stood still all the time with work under way."""
+        return Bites(
+            int(self.stopped and self.under_way > 0), {"under_way": self.under_way, "stood_s": self.planned.for_s}
+        )
+
+
+class Terminate(_ProcessFault):
+    """SIGTERM: it has to drain and exit 0 in time. Anything else is written down as a finding."""
+
+    def inject(self, world: "World") -> None:
+        """Ask it to end, wait."""
+        self.look(world)
+        self.process = world.topology.services[self.planned.target]
+        self.code: int | None = None
+        if not self.process.is_running:
+            return
+        world.keeper.expect_death(self.planned.target, restart_after_s=0.5)
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        while self.process.is_running and time.monotonic() - began < _DRAIN_S:
+            time.sleep(0.05)
+        self.took_s = time.monotonic() - began
+        if self.process.is_running:
+            world.note("finding", what="sigterm_ignored", target=self.planned.target, seconds=round(self.took_s, 1))
+            self.process.kill()
+        self.code = self.process.returncode
+        if self.code != 0:
+            world.note("finding", what="sigterm_exit_code", target=self.planned.target, code=self.code)
+
+    def heal(self, world: "World") -> None:
+        """The keeper starts it."""
+
+    def bites(self, world: "World") -> Bites:
+        """It ended, with work under way."""
+        return Bites(int(self.code is not None and self.under_way > 0), {"under_way": self.under_way})
+
+
+class WorkerSignal(_ProcessFault):
+    """One worker of the API killed or asked to end; its master makes another."""
+
+    signum = signal.SIGKILL
+
+    def inject(self, world: "World") -> None:
+        """Signal one worker."""
+        process = world.topology.services["api"]
+        workers = self._workers(process.pid) if process.is_running else []
+        self.hit = bool(workers)
+        if workers:
+            os.kill(self.planned.rng().choice(sorted(workers)), self.signum)
+
+    @staticmethod
+    def _workers(master: int) -> list[int]:
+        return [pid for pid in watchdog.descendants(master) if watchdog.is_alive(pid)]
+
+    def heal(self, world: "World") -> None:
+        """The master makes another."""
+
+    def bites(self, world: "World") -> Bites:
+        """There was a worker to signal."""
+        return Bites(int(self.hit))
+
+
+class WorkerTerminate(WorkerSignal):
+    """SIGTERM to one worker of the API."""
+
+    signum = signal.SIGTERM
+
+
+def _kind(name: str, target: str, make: Callable[[Planned], "Kill | Stop | Terminate"], weight: float,
+          for_s: tuple[float, float]) -> Kind:  # fmt: skip
+    return Kind(f"{name}_{target}", tuple(s for s in _SERVICES if s.split("-")[0] == target), make, weight, for_s)
+
+
+KINDS = (
+    *(_kind("kill9", target, Kill, 2.0, (0.0, 3.0)) for target in ("relay", "delivery", "dlq")),
+    _kind("kill9", "api", Kill, 0.7, (0.0, 1.5)),
+    *(_kind("sigstop", target, Stop, 1.0, (0.5, 12.0)) for target in ("relay", "delivery", "dlq")),
+    _kind("sigstop", "api", Stop, 0.5, (0.3, 3.0)),
+    *(_kind("sigterm", target, Terminate, 0.7, (0.0, 0.0)) for target in ("relay", "delivery", "dlq")),
+    _kind("sigterm", "api", Terminate, 0.3, (0.0, 0.0)),
+    Kind("kill9_api_worker", ("api",), WorkerSignal, 0.7, (0.0, 0.5)),
+    Kind("sigterm_api_worker", ("api",), WorkerTerminate, 0.5, (0.0, 0.5)),
+)
