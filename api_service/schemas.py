@@ -21,7 +21,6 @@ MAX_SUBJECT_CHARS: Final = 998  # RFC 5322 §2.1.1
 MAX_PAYLOAD_BYTES: Final = 256 * 1024
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_ORDERING_KEY_CHARS: Final = 200
-MAX_REASON_CHARS: Final = 500
 SCHEDULE_WITHIN: Final = timedelta(days=366)
 SCHEDULE_GRACE: Final = timedelta(seconds=5)
 EXPIRE_WITHIN: Final = timedelta(days=732)
@@ -86,14 +85,10 @@ def _email_header(name: str, value: str) -> Fault | None:
     return None
 
 
-def _reason(text: str) -> str:
-    if not text.strip() or len(text) > MAX_REASON_CHARS:
-        raise FaultyValueError("invalid_reason", f"1 to {MAX_REASON_CHARS} characters")
-    return text
+class StrictSchema(ma.Schema):
+    """A JSON object without fields that are not declared."""
 
-
-class _Strict(ma.Schema):
-    class Meta:
+    class Meta:  # noqa: D106 - marshmallow's own
         unknown = RAISE
 
     error_messages: dict[str, str] = {  # noqa: RUF012 - marshmallow declares it so
@@ -102,16 +97,7 @@ class _Strict(ma.Schema):
     }
 
 
-class DiscardSchema(_Strict):
-    """Why a dead letter is not tried again."""
-
-    reason = fields.Text(_reason, required=True, metadata={"minLength": 1, "maxLength": MAX_REASON_CHARS})
-
-
-DISCARD: Final = DiscardSchema()
-
-
-class _Request(_Strict):
+class _Request(StrictSchema):
     message = fields.Text(
         _message,
         required=True,

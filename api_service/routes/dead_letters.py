@@ -8,7 +8,8 @@ from flask import Response
 from marshmallow import ValidationError
 from psycopg import Connection
 
-from api_service import bodies, documents, paging, queries, schemas
+from api_service import bodies, dead_letter_schemas, paging, queries
+from api_service import dead_letter_documents as documents
 from api_service.accept import DEFAULT_TENANT
 from api_service.faults import FaultyValueError, field_faults
 from api_service.problems import Problem, invalid
@@ -102,7 +103,7 @@ def discard(dead_letter_id: UUID) -> Response:
     Repeating it changes nothing and answers 200 again.
     """
     try:
-        note = schemas.DISCARD.load(bodies.read_json())["reason"]
+        note = dead_letter_schemas.DISCARD.load(bodies.read_json())["reason"]
     except ValidationError as error:
         raise invalid(list(field_faults(error.messages))) from error
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 
-from api_service.answer_schemas import DeadLetterDetailSchema, DeadLetterSchema
+from api_service.dead_letter_answers import DeadLetterDetailSchema, DeadLetterSchema
 from shared.db import dlq_messages, notifications
 from shared.db.dlq_messages import Tracked
 from shared.db.notifications import Ended, Ticket
