@@ -157,7 +157,7 @@ CREATE TABLE IF NOT EXISTS dlq_messages (
   first_failed_at  timestamptz NOT NULL DEFAULT now(),
   last_failed_at   timestamptz NOT NULL DEFAULT now(),
   resolved_at      timestamptz,
-  resolution       text CHECK (resolution IN ('sent', 'discarded', 'expired', 'cancelled')),
+  resolution       text CHECK (resolution IN ('sent', 'discarded', 'expired', 'cancelled', 'suppressed')),
   resolved_by      text,
   resolution_note  text,
   CHECK ((status = 'resolved') = (resolved_at IS NOT NULL)),
@@ -176,6 +176,57 @@ COMMENT ON COLUMN dlq_messages.rest_reason IS 'Why no retry is planned: permanen
 COMMENT ON INDEX dlq_messages_source IS 'Undecodable bytes are known by where they stood, so that reading them twice tracks them once; by their digest too, since a topic made anew begins at offset 0 again.';
 COMMENT ON INDEX dlq_messages_due IS 'The scheduler''s question: which retries have come due?';
 COMMENT ON INDEX dlq_messages_listed IS 'Listing a tenant''s dead letters, newest first.';
+
+CREATE TABLE IF NOT EXISTS suppressions (
+  id              uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  tenant_id       text NOT NULL,
+  channel         text NOT NULL CHECK (channel IN ('email', 'webhook')),
+  recipient       text NOT NULL,
+  reason          text NOT NULL CHECK (reason IN ('gone', 'address_refused', 'manual')),
+  detail          text,
+  notification_id uuid,
+  created_by      text NOT NULL,
+  created_at      timestamptz NOT NULL DEFAULT now(),
+  lifted_at       timestamptz,
+  lifted_by       text,
+  UNIQUE (tenant_id, channel, recipient),
+  CHECK ((lifted_at IS NULL) = (lifted_by IS NULL))
+);
+CREATE INDEX IF NOT EXISTS suppressions_listed ON suppressions (tenant_id, created_at, id);
+CREATE INDEX IF NOT EXISTS suppressions_lifted ON suppressions (id) WHERE lifted_at IS NOT NULL;
+COMMENT ON TABLE suppressions IS 'Recipients nothing is sent to until the row is lifted: an endpoint that is gone, an address a mail server refused for good, or a person''s word.';
+COMMENT ON COLUMN suppressions.notification_id IS 'The notification whose failure led to it.';
+COMMENT ON COLUMN suppressions.detail IS 'The failure''s reason, such as http_410, or a person''s note.';
+COMMENT ON INDEX suppressions_listed IS 'Listing a tenant''s suppressions, newest first.';
+COMMENT ON INDEX suppressions_lifted IS 'The upkeep''s question: whose held notifications may go on?';
+
+CREATE TABLE IF NOT EXISTS outbox_held (
+  notification_id uuid PRIMARY KEY,
+  suppression_id  uuid NOT NULL,
+  held_at         timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS outbox_held_suppression ON outbox_held (suppression_id, notification_id);
+COMMENT ON TABLE outbox_held IS 'Suppressed notifications until their suppression is lifted; each suppressed notification has a row here.';
+COMMENT ON INDEX outbox_held_suppression IS 'What waits for one suppression, in the order accepted.';
+
+CREATE TABLE IF NOT EXISTS ordering_queue (
+  tenant_id       text NOT NULL,
+  ordering_key    text NOT NULL,
+  seq             bigint GENERATED ALWAYS AS IDENTITY,
+  notification_id uuid NOT NULL UNIQUE,
+  passed          boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (tenant_id, ordering_key, seq)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE ordering_queue IS 'Notifications with an ordering key that are pending or processing in their first attempt, each key in the order it is to be attempted.';
+COMMENT ON COLUMN ordering_queue.passed IS 'Its record was read too early and dropped: whoever makes it the first of its key publishes it again.';
+
+CREATE TABLE IF NOT EXISTS ordering_turns (
+  tenant_id       text NOT NULL,
+  ordering_key    text NOT NULL,
+  notification_id uuid NOT NULL,
+  PRIMARY KEY (tenant_id, ordering_key)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE ordering_turns IS 'Keys with a first attempt under way, and whose it is. The primary key is what allows one at a time.';
 
 CREATE TABLE IF NOT EXISTS idempotency_keys (
   tenant_id       text NOT NULL,

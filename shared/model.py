@@ -57,7 +57,7 @@ MOVES: Final[dict[Status, frozenset[Status]]] = {
     Status.SENT: frozenset(),
     Status.CANCELLED: frozenset(),
     Status.EXPIRED: frozenset(),
-    Status.SUPPRESSED: frozenset(),
+    Status.SUPPRESSED: frozenset({Status.PENDING, Status.CANCELLED}),  # held: the suppression may be lifted
 }
 """Every move a statement in shared/db may make. pending → failed is the relay's: Kafka refused the record for good."""
 

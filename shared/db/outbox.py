@@ -22,6 +22,12 @@ APPEND_PENDING: Final[LiteralString] = f"""
 """
 """Ends a statement whose CTE `moved` returns whole notifications rows: publish those that are pending."""
 
+ENTER_QUEUE: Final[LiteralString] = """
+    INSERT INTO ordering_queue (tenant_id, ordering_key, notification_id)
+    SELECT n.tenant_id, n.ordering_key, n.id
+      FROM moved n WHERE n.ordering_key IS NOT NULL AND n.status = 'pending' AND n.attempt = 1
+"""
+"""In such a statement too: queue those with an ordering key, in an order that the caller adds."""
 
 PAGE_BYTES: Final = 8 * 1024 * 1024
 """A page of rows is full at this size, whatever their number."""

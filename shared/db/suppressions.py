@@ -1,0 +1,153 @@
+"""The suppressions table: recipients nothing is sent to, and what is held for them until a person lifts it.
+
+The write-back adds what receivers ask for, the claim holds back: see shared.db.notifications.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from shared.db.outbox import APPEND_PENDING, ENTER_QUEUE
+from shared.model import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """A suppression as it stands. `lifted_at` None: it is active."""
+
+    id: UUID
+    tenant_id: str
+    channel: str
+    recipient: str
+    reason: str
+    detail: str | None
+    notification_id: UUID | None
+    created_by: str
+    created_at: datetime
+    lifted_at: datetime | None
+    lifted_by: str | None
+
+    @property
+    def active(self) -> bool:
+        """Say whether it holds anything back."""
+        return self.lifted_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which suppressions to list; None means any. `before` is (created_at, id) of the last row of the page before."""
+
+    tenant_id: str
+    channel: Channel | None = None
+    recipient: str | None = None
+    active: bool | None = None
+    before: tuple[datetime, UUID] | None = None
+
+
+_COLUMNS: Final[LiteralString] = """id, tenant_id, channel, recipient, reason, detail, notification_id, created_by,
+    created_at, lifted_at, lifted_by"""
+
+
+def add(
+    conn: Connection[Any], *, tenant_id: str, channel: Channel, recipient: str, by: str, detail: str | None = None
+) -> Suppression:
+    """Suppress a recipient at a person's word and return the row; one that is active already is left as it is.
+
+    A lifted one is active again under its old id, as of now. Attempts that have begun are not called back.
+    """
+    query = f"""
+        INSERT INTO suppressions AS s (tenant_id, channel, recipient, reason, detail, created_by)
+        VALUES (%(tenant_id)s, %(channel)s, %(recipient)s, 'manual', %(detail)s, %(by)s)
+        ON CONFLICT (tenant_id, channel, recipient) DO UPDATE
+           SET (reason, detail, notification_id, created_by, created_at, lifted_at, lifted_by) = (
+               SELECT r.* FROM (
+                   SELECT s.reason, s.detail, s.notification_id, s.created_by, s.created_at, s.lifted_at, s.lifted_by
+                    WHERE s.lifted_at IS NULL
+                    UNION ALL
+                   SELECT EXCLUDED.reason, EXCLUDED.detail, NULL, EXCLUDED.created_by, EXCLUDED.created_at, NULL, NULL
+                    WHERE s.lifted_at IS NOT NULL) r)
+        RETURNING {_COLUMNS}
+    """
+    parameters = {"tenant_id": tenant_id, "channel": channel.value, "recipient": recipient, "detail": detail, "by": by}
+    return conn.cursor(row_factory=class_row(Suppression)).execute(query, parameters).fetchall()[0]
+
+
+def lift(conn: Connection[Any], suppression_id: UUID, *, tenant_id: str, by: str) -> Suppression | None:
+    """Lift a suppression and return it; lifting it again changes nothing; None where the tenant has no such id.
+
+    What was held for it goes on by and by: see resume_held.
+    """
+    query = f"""
+        UPDATE suppressions SET lifted_at = coalesce(lifted_at, now()), lifted_by = coalesce(lifted_by, %(by)s)
+         WHERE id = %(id)s AND tenant_id = %(tenant_id)s RETURNING {_COLUMNS}
+    """
+    parameters = {"id": suppression_id, "tenant_id": tenant_id, "by": by}
+    return conn.cursor(row_factory=class_row(Suppression)).execute(query, parameters).fetchone()
+
+
+def find(conn: Connection[Any], suppression_id: UUID, *, tenant_id: str) -> Suppression | None:
+    """Return one suppression of a tenant; None where it has no such id."""
+    query = f"SELECT {_COLUMNS} FROM suppressions WHERE id = %(id)s AND tenant_id = %(tenant_id)s"
+    parameters = {"id": suppression_id, "tenant_id": tenant_id}
+    return conn.cursor(row_factory=class_row(Suppression)).execute(query, parameters).fetchone()
+
+
+def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[Suppression]:
+    """Return up to `limit` suppressions that fit, newest first by (created_at, id)."""
+    query = f"""
+        SELECT {_COLUMNS} FROM suppressions
+         WHERE tenant_id = %(tenant_id)s
+           AND (%(channel)s::text IS NULL OR channel = %(channel)s)
+           AND (%(recipient)s::text IS NULL OR recipient = %(recipient)s)
+           AND (%(active)s::bool IS NULL OR (lifted_at IS NULL) = %(active)s)
+           AND (%(before_at)s::timestamptz IS NULL OR (created_at, id) < (%(before_at)s, %(before_id)s::uuid))
+         ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+    """
+    before_at, before_id = where.before or (None, None)
+    parameters = {
+        "tenant_id": where.tenant_id,
+        "channel": where.channel and where.channel.value,
+        "recipient": where.recipient,
+        "active": where.active,
+        "before_at": before_at,
+        "before_id": before_id,
+        "limit": limit,
+    }
+    return conn.cursor(row_factory=class_row(Suppression)).execute(query, parameters).fetchall()
+
+
+def held_count(conn: Connection[Any], suppression_id: UUID, *, at_most: int) -> int:
+    """Return how many notifications are held for a suppression; counting ends at `at_most`."""
+    query = "SELECT count(*) FROM (SELECT FROM outbox_held WHERE suppression_id = %s LIMIT %s) h"
+    return int(conn.execute(query, (suppression_id, at_most)).fetchall()[0][0])
+
+
+def resume_held(conn: Connection[Any], *, limit: int) -> int:
+    """Let held notifications go on whose suppression is lifted, in the order accepted; return how many were let go.
+
+    Suppressed to pending of the same attempt, which was never begun, with its outbox row, and the dead letter of a
+    retry is retrying again: one statement, safe to repeat. Rows another session holds are skipped.
+    """
+    query = f"""
+        WITH free AS (
+            DELETE FROM outbox_held WHERE notification_id IN (
+                SELECT h.notification_id
+                  FROM outbox_held h JOIN suppressions s ON s.id = h.suppression_id AND s.lifted_at IS NOT NULL
+                 ORDER BY h.notification_id LIMIT %(limit)s FOR UPDATE OF h SKIP LOCKED)
+            RETURNING notification_id
+        ), moved AS (
+            UPDATE notifications n SET status = 'pending', updated_at = now()
+              FROM free WHERE n.id = free.notification_id AND n.status = 'suppressed'
+            RETURNING n.*
+        ), retrying AS (
+            UPDATE dlq_messages d SET status = 'retrying', resolution = NULL, resolved_at = NULL
+              FROM moved WHERE d.notification_id = moved.id AND d.resolution = 'suppressed'
+        ), queued AS ({ENTER_QUEUE} ORDER BY n.id
+        ), published AS ({APPEND_PENDING} ORDER BY n.id)
+        SELECT count(*) FROM free
+    """
+    return int(conn.execute(query, {"limit": limit}).fetchall()[0][0])
