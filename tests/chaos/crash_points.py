@@ -1,0 +1,286 @@
+"""The points at which a service is killed: before or after the n-th call of a named function of the product.
+
+A point is a name for the instant at which a promise is at risk. The product carries nothing of it: `launch.py` wraps
+the function while the service is imported, in a process that was started for a test.
+"""
+
+import functools
+import inspect
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.chaos.rewriting import Place, Wrap
+
+When = Literal["before", "after"]
+Telling = Callable[[tuple[Any, ...], Any], bool]
+"""Arguments and result of a call in, whether it is one that counts out: most loops also run when there is nothing."""
+
+
+def _always(_arguments: tuple[Any, ...], _result: Any) -> bool:
+    return True
+
+
+def _some_result(_arguments: tuple[Any, ...], result: Any) -> bool:
+    return bool(result)
+
+
+def _some_rows(_arguments: tuple[Any, ...], result: Any) -> bool:
+    return bool(result.rows)
+
+
+def _some_argument(arguments: tuple[Any, ...], _result: Any) -> bool:
+    return bool(arguments[1])  # the first is the connection, or self
+
+
+def _acknowledged(arguments: tuple[Any, ...], _result: Any) -> bool:
+    return arguments[1] is None  # Pump._on_commit(self, error, places)
+
+
+@dataclass(frozen=True, slots=True)
+class CrashPoint:
+    """Where a service dies, and which promise that puts at risk. `of`: the process that is killed."""
+
+    name: str
+    service: str
+    when: When
+    places: tuple[Place, ...]
+    threatens: str
+    counts: Telling = _always
+    of: Literal["itself", "its master"] = "itself"
+
+
+_ACCEPTING = (Place("shared.db.accepting", "insert"), Place("shared.db.accepting", "insert_many"))
+_SENDING = (
+    Place("delivery_consumer.providers.webhook", "WebhookProvider.send"),
+    Place("delivery_consumer.providers.email", "EmailProvider.send"),
+)
+_NOTIFICATIONS = "shared.db.notifications"
+
+POINTS: tuple[CrashPoint, ...] = (
+    # api_service: a worker dies, or the master above it
+    CrashPoint("api_before_insert", "api_service", "before", _ACCEPTING, "I1: nothing was answered, nothing is there"),
+    CrashPoint(
+        "api_after_insert", "api_service", "after", _ACCEPTING, "I1, I2: stored and not answered; the repeat gets it"
+    ),
+    CrashPoint(
+        "api_after_insert_master", "api_service", "after", _ACCEPTING, "I1: the same, all workers with it",
+        of="its master",
+    ),
+    CrashPoint(
+        "api_after_cancel", "api_service", "after", (Place(_NOTIFICATIONS, "cancel"),),
+        "I13: cancelled and not answered; nothing may start", _some_result,
+    ),
+    # outbox_relay
+    CrashPoint(
+        "relay_after_read", "outbox_relay", "after", (Place("shared.db.outbox", "read"),),
+        "I9: read, not produced; the rows are still there", _some_rows,
+    ),
+    CrashPoint(
+        "relay_after_produce", "outbox_relay", "after", (Place("outbox_relay.flight", "Flight.produce"),),
+        "I9, I12: produced, not acknowledged; published again, in order",
+    ),
+    CrashPoint(
+        "relay_before_delete", "outbox_relay", "before", (Place("shared.db.outbox", "delete"),),
+        "I7, I9: acknowledged, not deleted; published twice, sent once", _some_argument,
+    ),
+    CrashPoint(
+        "relay_after_delete", "outbox_relay", "after", (Place("shared.db.outbox", "delete"),),
+        "I9: deleted, the gaps not yet bounded", lambda arguments, _: bool(arguments[1]),
+    ),
+    CrashPoint(
+        "relay_after_promote", "outbox_relay", "after", (Place("shared.db.outbox", "promote_due"),),
+        "I14: promoted, not yet read; published once", _some_result,
+    ),
+    CrashPoint(
+        "relay_after_end_leases", "outbox_relay", "after", (Place(_NOTIFICATIONS, "end_overdue_leases"),),
+        "I4, I7: ended as unknown, its dead letter not yet published", _some_result,
+    ),
+    CrashPoint(
+        "relay_after_sweep", "outbox_relay", "after", (Place("shared.db.sweeping", "publish_again"),),
+        "I10: published again, and forgotten that it was", _some_result,
+    ),
+    # delivery_consumer
+    CrashPoint(
+        "delivery_before_claim", "delivery_consumer", "before", (Place(_NOTIFICATIONS, "claim"),),
+        "I11: read, not claimed; read again",
+    ),
+    CrashPoint(
+        "delivery_after_claim", "delivery_consumer", "after", (Place(_NOTIFICATIONS, "claim"),),
+        "I5: claimed, not sent; the lease runs out", _some_result,
+    ),
+    CrashPoint(
+        "delivery_before_send", "delivery_consumer", "before", _SENDING, "I5, I7: claimed, about to be sent"
+    ),
+    CrashPoint(
+        "delivery_after_yes", "delivery_consumer", "after", _SENDING,
+        "I7: accepted by the receiver, known to nobody; ends unknown",
+    ),
+    CrashPoint(
+        "delivery_before_write_back", "delivery_consumer", "before", (Place(_NOTIFICATIONS, "write_back"),),
+        "I4, I7: all outcomes of a batch lost",
+    ),
+    CrashPoint(
+        "delivery_after_write_back", "delivery_consumer", "after", (Place(_NOTIFICATIONS, "write_back"),),
+        "I7, I11: written, offsets not committed; read again, sent once",
+    ),
+    CrashPoint(
+        "delivery_after_commit", "delivery_consumer", "after",
+        (Place("delivery_consumer.consumer", "Pump._on_commit"),),
+        "I11: offsets committed while others are under way", _acknowledged,
+    ),
+    CrashPoint(
+        "delivery_in_give_back", "delivery_consumer", "before",
+        (Place("delivery_consumer.engine", "Engine.give_back"),),
+        "I5, I7: asked to stop, and killed before anything was given back",
+    ),
+    CrashPoint(
+        "delivery_in_rebalance", "delivery_consumer", "before",
+        (Place("delivery_consumer.consumer", "Pump._on_revoke"),),
+        "I7, I11: partitions asked back in the middle of a batch",
+    ),
+    # dlq_consumer
+    CrashPoint(
+        "dlq_before_track", "dlq_consumer", "before", (Place("shared.db.dlq_messages", "track"),),
+        "I15: read, not recorded; read again",
+    ),
+    CrashPoint(
+        "dlq_after_track", "dlq_consumer", "after", (Place("shared.db.dlq_messages", "track"),),
+        "I15, I16: recorded, offsets not committed; recorded once",
+    ),
+    CrashPoint(
+        "dlq_after_requeue", "dlq_consumer", "after", (Place(_NOTIFICATIONS, "requeue_due"),),
+        "I7, I16: requeued once, whoever looks again", _some_result,
+    ),
+)  # fmt: skip
+BY_NAME = {point.name: point for point in POINTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """A point and the call that is the last: `POINT:HIT`, counted from 1 over all processes of the service."""
+
+    point: CrashPoint
+    hit: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Armed":
+        """Read POINT:HIT. Raises ValueError that says what is wrong."""
+        name, _, hit = text.partition(":")
+        if name not in BY_NAME:
+            raise ValueError(f"there is no crash point {name!r}; there are {', '.join(BY_NAME)}")
+        if not (hit.isascii() and hit.isdigit() and int(hit) > 0):
+            raise ValueError(f"{text!r}: expected POINT:HIT with a hit from 1")
+        return cls(BY_NAME[name], int(hit))
+
+    def __str__(self) -> str:
+        return f"{self.point.name}:{self.hit}"
+
+
+class Trap:
+    """Counts the calls of a point while it is armed, and kills at the one that was asked for.
+
+    A directory holds what several processes must agree on, since an API has workers: `<point>` is there while the
+    point is armed and says at which call, `<point>.calls` is as long as there were calls, `<point>.fired` says when.
+    """
+
+    def __init__(self, point: CrashPoint, directory: Path) -> None:
+        self._point, self._armed = point, directory / point.name
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that does the same, and may be the last thing its process does."""
+        if inspect.iscoroutinefunction(function):
+            return self._wrap_async(function)
+
+        @functools.wraps(function)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            self._before(arguments)
+            result = function(*arguments, **named)
+            self._after(arguments, result)
+            return result
+
+        return wrapped
+
+    def _wrap_async(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def wrapped(*arguments: Any, **named: Any) -> Any:
+            self._before(arguments)
+            result = await function(*arguments, **named)
+            self._after(arguments, result)
+            return result
+
+        return wrapped
+
+    def _before(self, arguments: tuple[Any, ...]) -> None:
+        if self._point.when == "before" and self._point.counts(arguments, None):
+            self._count()
+
+    def _after(self, arguments: tuple[Any, ...], result: Any) -> None:
+        if self._point.when == "after" and self._point.counts(arguments, result):
+            self._count()
+
+    def _count(self) -> None:
+        try:
+            hit = int(self._armed.read_text())
+        except FileNotFoundError:
+            return
+        calls = os.open(_calls(self._armed), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(calls, b".")
+            count = os.lseek(calls, 0, os.SEEK_CUR)  # behind what this process has just appended
+        finally:
+            os.close(calls)
+        if count == hit:
+            self._fire()
+
+    def _fire(self) -> None:
+        victim = os.getpid() if self._point.of == "itself" else os.getppid()
+        said = json.dumps({"point": self._point.name, "pid": victim, "at": time.monotonic()})
+        fired = _fired(self._armed)
+        fired.with_suffix(".new").write_text(said)
+        fired.with_suffix(".new").replace(fired)
+        self._armed.unlink()
+        os.kill(victim, signal.SIGKILL)
+
+
+def arm(armed: Armed, directory: Path) -> None:
+    """Have a point kill at its n-th call from now on, in whatever process was started with traps in that directory."""
+    place = directory / armed.point.name
+    for old in (place, _calls(place), _fired(place)):
+        old.unlink(missing_ok=True)
+    place.with_suffix(".new").write_text(str(armed.hit))
+    place.with_suffix(".new").replace(place)
+
+
+def disarm(point: CrashPoint, directory: Path) -> None:
+    """Have it kill no more."""
+    (directory / point.name).unlink(missing_ok=True)
+
+
+def has_fired(point: CrashPoint, directory: Path) -> bool:
+    """Say whether it killed since it was armed."""
+    return _fired(directory / point.name).exists()
+
+
+def calls(point: CrashPoint, directory: Path) -> int:
+    """How often it was passed while armed."""
+    counted = _calls(directory / point.name)
+    return counted.stat().st_size if counted.exists() else 0
+
+
+def traps(points: Iterable[CrashPoint], directory: Path) -> list[tuple[Place, Wrap]]:
+    """What has to be wrapped for these points."""
+    return [(place, Trap(point, directory).wrap) for point in points for place in point.places]
+
+
+def _calls(armed: Path) -> Path:
+    return armed.with_suffix(".calls")
+
+
+def _fired(armed: Path) -> Path:
+    return armed.with_suffix(".fired")

@@ -1,0 +1,286 @@
+"""Deliberate bugs, one at a time: each takes away what a promise rests on, and the checker must notice.
+
+A mutant is a change of texts at import. `scenarios` names what can show it (see scenarios.py), `breaks` the invariants
+of which at least one has to be reported: a mutant that is caught for another reason was not understood.
+"""
+
+from dataclasses import dataclass
+
+from tests.chaos.rewriting import Edit
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A bug, what it is called in words, where it shows and which promises it breaks."""
+
+    name: str
+    says: str
+    edits: tuple[Edit, ...]
+    scenarios: tuple[str, ...]
+    breaks: frozenset[str]
+
+
+def _mutant(name: str, says: str, scenarios: str, breaks: str, *edits: tuple[str, str, str]) -> Mutant:
+    made = tuple(Edit(*edit) for edit in edits)
+    return Mutant(name, says, made, tuple(scenarios.split()), frozenset(breaks.split()))
+
+
+_CLAIM = "shared.db.notifications"
+
+MUTANTS: tuple[Mutant, ...] = (
+    # Relaying
+    _mutant(
+        "delete_before_ack",
+        "the relay deletes outbox rows when it produces them, not when Kafka has acknowledged them",
+        "broker_frozen", "I3 I4 I5 I9",
+        (
+            "outbox_relay.relay",
+            "        if rows:\n            self._flight.produce(rows)\n",
+            "        if rows:\n            outbox.delete(conn, [row.seq for row in rows])\n"
+            "            self._flight.produce(rows)\n",
+        ),
+    ),
+    _mutant(
+        "no_gap_set",
+        "the relay's cursor passes numbers whose transactions have not committed, and never looks back",
+        "late_commits", "I3 I4 I5 I9",
+        (
+            "outbox_relay.reader",
+            "    def _open_gaps(self, fresh: list[int]) -> None:\n",
+            "    def _open_gaps(self, fresh: list[int]) -> None:\n        return\n",
+        ),
+    ),
+    _mutant(
+        "range_delete",
+        "acknowledged outbox rows are deleted by range",
+        "late_commits", "I3 I4 I5 I9",
+        (
+            "shared.db.outbox",
+            "DELETE FROM outbox WHERE seq = ANY(%s::bigint[])",
+            "DELETE FROM outbox WHERE seq <= (SELECT max(s) FROM unnest(%s::bigint[]) AS s)",
+        ),
+    ),
+    _mutant(
+        "no_sweeper",
+        "nobody publishes again what Kafka has lost",
+        "records_lost", "I3 I4 I5 I10",
+        ("outbox_relay.upkeep", "        return self._sweeper.run_once(conn)\n", "        return 0\n"),
+    ),
+    _mutant(
+        "no_rescue",
+        "leases of dead consumers are never ended",
+        "killed_after_yes", "I3 I4 I5",
+        (
+            "outbox_relay.upkeep",
+            "        if time.monotonic() < self._rescue_from:\n",
+            "        if time.monotonic() < self._rescue_from + 1e9:\n",
+        ),
+    ),
+    _mutant(
+        "rescue_as_transient",
+        "an attempt whose consumer died ends as if the receiver had refused it",
+        "killed_after_yes", "I7",
+        (
+            _CLAIM,
+            "SET outcome = 'unknown', reason = 'lease_over'",
+            "SET outcome = 'transient', reason = 'lease_over'",
+        ),
+    ),
+    _mutant(
+        "promote_early",
+        "scheduled notifications go out an hour before they are due",
+        "scheduled", "I14",
+        ("shared.db.outbox", "WHERE due_at <= now()", "WHERE due_at <= now() + interval '1 hour'"),
+    ),
+    # Claiming and sending
+    _mutant(
+        "claim_without_status",
+        "a claim takes whatever its attempt number fits, cancelled, under way or sent",
+        "offsets_lost", "I4 I7 I13",
+        (
+            _CLAIM,
+            "AND n.attempt = t.attempt AND n.status = 'pending'\n               FOR NO KEY UPDATE",
+            "AND n.attempt = t.attempt AND n.status <> 'scheduled'\n               FOR NO KEY UPDATE",
+        ),
+        (
+            _CLAIM,
+            "              FROM free WHERE n.id = free.id AND n.status = 'pending'\n",
+            "              FROM free WHERE n.id = free.id\n",
+        ),
+        (
+            _CLAIM,
+            "              FROM moved WHERE status = 'processing'\n        ), ended AS (",
+            "              FROM moved WHERE status = 'processing'\n"
+            "            ON CONFLICT (notification_id, attempt) DO UPDATE\n"
+            "               SET owner = EXCLUDED.owner, lease_until = EXCLUDED.lease_until, outcome = 'begun',\n"
+            "                   ended_at = NULL\n        ), ended AS (",
+        ),
+    ),
+    _mutant(
+        "claim_without_attempt",
+        "a record of an earlier attempt claims the present one, and sends under its own number",
+        "offsets_lost", "I4 I6 I7 I8",
+        (
+            _CLAIM,
+            "JOIN notifications n ON n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'\n"
+            "               FOR NO KEY UPDATE",
+            "JOIN notifications n ON n.id = t.id AND n.status = 'pending'\n               FOR NO KEY UPDATE",
+        ),
+        (
+            _CLAIM,
+            "        SELECT id, attempt, CASE status WHEN 'processing' THEN 'claimed' ELSE status END,\n",
+            "        SELECT id, (SELECT min(t.attempt) FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[])\n"
+            "                    AS t(id, attempt) WHERE t.id = moved.id),\n"
+            "               CASE status WHEN 'processing' THEN 'claimed' ELSE status END,\n",
+        ),
+    ),
+    _mutant(
+        "sent_before_send",
+        "an attempt is written back as accepted before its receiver was asked",
+        "refusing_receiver killed_before_send", "I4 I5 I7",
+        (
+            "delivery_consumer.engine",
+            "            self._outcomes.append((job, await self._attempt(job)))\n            self._to_write.set()\n",
+            "            ended = self._deliverer.cut_off(job)\n"
+            "            self._outcomes.append((job, __import__('dataclasses').replace(\n"
+            "                ended, outcome='accepted', reason='accepted', receipt='early')))\n"
+            "            self._to_write.set()\n"
+            "            await self._attempt(job)\n",
+        ),
+    ),
+    _mutant(
+        "commit_before_outcome",
+        "offsets are committed as soon as records are read",
+        "killed_with_backlog", "I3 I4 I5 I11",
+        (
+            "delivery_consumer.offsets",
+            "        return self._open[0] if self._open else self._next\n",
+            "        return self._next\n",
+        ),
+    ),
+    _mutant(
+        "latest",
+        "a consumer whose offsets are lost begins at the end of the topic",
+        "offsets_lost", "I3 I4 I5 I10",
+        ("shared.kafka", '"auto.offset.reset": "earliest"', '"auto.offset.reset": "latest"'),
+    ),
+    _mutant(
+        "write_back_without_owner",
+        "whoever comes last decides how an attempt ended",
+        "zombie", "I4 I7",
+        (
+            _CLAIM,
+            "              FROM o WHERE a.notification_id = o.id AND a.attempt = o.attempt\n"
+            "                       AND a.owner = %(owner)s AND a.outcome = 'begun'\n",
+            "              FROM o WHERE a.notification_id = o.id AND a.attempt = o.attempt AND %(owner)s IS NOT NULL\n",
+        ),
+    ),
+    _mutant(
+        "unknown_as_accepted",
+        "silence after the last byte counts as a yes",
+        "silent_receiver", "I4 I5 I7",
+        (
+            "delivery_consumer.delivery",
+            "    UnknownOutcomeError: Outcome.UNKNOWN,\n",
+            "    UnknownOutcomeError: Outcome.ACCEPTED,\n",
+        ),
+    ),
+    _mutant(
+        "unknown_as_transient",
+        "silence after the last byte counts as a no, whatever on_unknown asks for",
+        "silent_receiver", "I7",
+        (
+            "delivery_consumer.delivery",
+            "    UnknownOutcomeError: Outcome.UNKNOWN,\n",
+            "    UnknownOutcomeError: Outcome.TRANSIENT,\n",
+        ),
+    ),
+    _mutant(
+        "expiry_ignored",
+        "what has expired is sent all the same",
+        "expired", "I14",
+        (
+            _CLAIM,
+            "               SET status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'processing' END, "
+            "updated_at = now()\n              FROM free",
+            "               SET status = 'processing', updated_at = now()\n              FROM free",
+        ),
+        ("delivery_consumer.delivery", "        if job.expires_at is not None and now >= job.expires_at:\n",
+         "        if job.expires_at is not None and now >= job.expires_at + 3600:\n"),
+    ),
+    # Dead letters
+    _mutant(
+        "dlq_commit_before_track",
+        "a dead letter's offset is committed before it is recorded",
+        "killed_before_track", "I3 I4 I5 I15",
+        (
+            "dlq_consumer.consumer",
+            "        dlq_messages.track(conn, rows)\n        self._commit(messages)\n",
+            "        self._commit(messages)\n        dlq_messages.track(conn, rows)\n",
+        ),
+    ),
+    _mutant(
+        "retry_not_published",
+        "a due retry moves the status and appends no outbox row",
+        "refusing_receiver", "I3 I4 I5 I16",
+        (
+            _CLAIM,
+            "              FROM due LEFT JOIN moved ON moved.id = due.notification_id WHERE d.id = due.id\n"
+            "        ), published AS ({APPEND_PENDING})\n",
+            "              FROM due LEFT JOIN moved ON moved.id = due.notification_id WHERE d.id = due.id\n        )\n",
+        ),
+    ),
+    _mutant(
+        "retry_without_limit",
+        "the last rung of the ladder is repeated for ever",
+        "refusing_receiver", "I16 I17",
+        (
+            "dlq_consumer.backoff",
+            "    if retry_count >= len(ladder_s):\n        return None\n    rung_s = ladder_s[retry_count]\n",
+            "    rung_s = ladder_s[min(retry_count, len(ladder_s) - 1)]\n",
+        ),
+    ),
+    _mutant(
+        "retry_without_jitter",
+        "what failed in one second comes back in one second",
+        "refusing_receiver", "I17",
+        (
+            "dlq_consumer.backoff",
+            "    own_s = rung_s * (0.5 + rng.random())\n",
+            "    own_s = rung_s\n",
+        ),
+    ),
+    # The API
+    _mutant(
+        "cancel_without_guard",
+        "a cancel is granted in any state",
+        "cancels", "I4 I13",
+        (
+            _CLAIM,
+            "tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled')\n            RETURNING id, attempt\n",
+            "tenant_id = %(tenant_id)s\n            RETURNING id, attempt\n",
+        ),
+    ),
+    _mutant(
+        "key_not_stored",
+        "a repeat under an idempotency key is accepted again",
+        "repeated_keys", "I2",
+        (
+            "api_service.idempotency",
+            "        kept = accept.write_keyed(conn, news, stored)\n",
+            "        accept.write(conn, news)\n        kept = stored\n",
+        ),
+    ),
+    # Order
+    _mutant(
+        "no_order",
+        "notifications of one ordering key are sent side by side",
+        "ordered", "I12",
+        (
+            "delivery_consumer.lanes",
+            "        if (key := job.key) is not None:\n            if (queue",
+            "        if (key := None) is not None:\n            if (queue",
+        ),
+    ),
+)  # fmt: skip
+BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
