@@ -16,6 +16,7 @@ from infra.local.ports import free_port
 from infra.local.postgres import Postgres
 from infra.local.processes import ManagedProcess, Supervisor
 from shared.records import Topics
+from tests.chaos.proxy import Proxy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATABASE = "notifications"
@@ -71,6 +72,7 @@ class Topology:
         # What injectors put in the way; by service name, or "" for all.
         self.database_urls: dict[str, str] = {}
         self.bootstrap_servers: dict[str, str] = {}
+        self.proxies: dict[str, Proxy] = {}
         self.extra_environ: dict[str, dict[str, str]] = {}
         self.launchers: dict[str, Callable[[str, str], list[str]]] = {}  # (service, package) -> arguments of python
 
