@@ -44,7 +44,10 @@ class Service:
         )
         self._poison = DeadLetterProducer(producer_config(settings.kafka, client_id=client_id), topics.dlq)
         self._providers = build_providers(settings)
-        lanes = Lanes(clock=time.monotonic, unproven_slots=max(settings.concurrency // 2, 1))
+        in_flight = max(settings.in_flight, 2 * settings.concurrency)
+        lanes = Lanes(
+            clock=time.monotonic, unproven_slots=max(settings.concurrency // 2, 1), waiting=max(in_flight // 2, 1)
+        )
         self._deliverer = Deliverer(
             self._providers,
             lanes,
@@ -59,7 +62,7 @@ class Service:
             channels=settings.channels,
             high_topics=frozenset(high for _, high in lanes_of),
             lease_s=settings.lease_s,
-            in_flight=max(settings.in_flight, 2 * settings.concurrency),
+            in_flight=in_flight,
             claim_ahead=settings.concurrency,
         )
 

@@ -128,7 +128,8 @@ class Deliverer:
     async def _call(self, job: Job, destination: Destination) -> Receipt:
         job.begun = True
         job.tries += 1
-        destination.call_began(self._clock())
+        began_at = self._clock()
+        destination.call_began(began_at)
         worked, answered = False, False
         try:
             receipt = await self._providers[job.record.channel].send(
@@ -143,7 +144,7 @@ class Deliverer:
             answered = error.answered
             raise
         finally:
-            destination.call_ended(self._clock())
+            destination.call_ended(self._clock(), began_at=began_at, answered=answered)
             self._lanes.note(destination, worked=worked, answered=answered)
 
     async def _repeat(

@@ -13,15 +13,17 @@ FAILURE_RATE: Final = 0.5
 COOL_DOWN_S: Final = 10.0
 MAX_COOL_DOWN_S: Final = 300.0
 SILENCE_S: Final = 1.0
+SILENT_CALLS: Final = 3
 BUDGET_SHARE: Final = 0.1
 BUDGET_PER_S: Final = 1.0
 BUDGET_CAP: Final = 10.0
 
 
 class Breaker:
-    """Opens when half of the recent calls failed; then one probe at a time until one works.
+    """Opens when half of the recent calls failed, or three in a row met silence; then one probe at a time.
 
-    Recent is the current and the previous half of a 30 s window. Each probe that fails doubles the pause, up to 5 min.
+    Recent is the current and the previous half of a 30 s window: a destination that hangs has too few calls in it, as
+    each takes as long as it may. Each probe that fails doubles the pause, up to 5 min.
     """
 
     def __init__(self) -> None:
@@ -30,6 +32,7 @@ class Breaker:
         self._pause_s = COOL_DOWN_S
         self._open_until: float | None = None
         self._probing = False
+        self._silent = 0  # calls in a row
 
     @property
     def closed(self) -> bool:
@@ -51,8 +54,9 @@ class Breaker:
         """Say whether a call would be refused now; asking changes nothing."""
         return self._open_until is not None and (now < self._open_until or self._probing)
 
-    def note(self, *, failed: bool, now: float) -> None:
-        """Count how a call ended."""
+    def note(self, *, failed: bool, now: float, silent: bool = False) -> None:
+        """Count how a call ended; `silent`: nothing was heard of the destination as long as it lasted."""
+        self._silent = self._silent + 1 if silent else 0
         if self._open_until is not None:
             self._note_probe(failed=failed, now=now)
             return
@@ -60,7 +64,8 @@ class Breaker:
         self._current[0] += 1
         self._current[1] += failed
         calls, failures = self._current[0] + self._previous[0], self._current[1] + self._previous[1]
-        if failed and calls >= MIN_CALLS and failures >= FAILURE_RATE * calls:
+        often = calls >= MIN_CALLS and failures >= FAILURE_RATE * calls
+        if failed and (often or self._silent >= SILENT_CALLS):
             self._open_until = now + self._pause_s
 
     def _note_probe(self, *, failed: bool, now: float) -> None:
@@ -121,6 +126,7 @@ class Destination:
         self.in_use = 0  # slots taken: by calls, and by jobs that are being claimed
         self._calls = 0
         self.allowed = limits.first_slots
+        self.hangs = False  # its last call met nothing but silence
         self._heard_at = 0.0
 
     @property
@@ -156,18 +162,25 @@ class Destination:
             self._heard_at = now
         self._calls += 1
 
-    def call_ended(self, now: float) -> None:
-        """Note that something was heard, or given up."""
+    def call_ended(self, now: float, *, began_at: float, answered: bool) -> None:
+        """Note that something was heard, or that a call was given up after which nothing was: it hangs."""
         self._calls -= 1
-        self._heard_at = now
+        self.hangs = not answered and now - began_at >= SILENCE_S and self._heard_at <= began_at
+        if not self.hangs:
+            self._heard_at = now
 
     def note(self, *, worked: bool, answered: bool, now: float) -> None:
-        """Learn from a call: `worked` means it was accepted, or refused for reasons of that one notification."""
-        self.breaker.note(failed=not worked, now=now)
+        """Learn from a call: `worked` means it was accepted, or refused for reasons of that one notification.
+
+        One that hangs has to prove itself again: what waits for it must not begin all at once.
+        """
+        self.breaker.note(failed=not worked, now=now, silent=self.hangs)
+        floor = min(self.limits.first_slots, self.limits.slots)
         if worked:
             self.allowed = min(self.allowed + 1, self.limits.slots)
+        elif self.hangs:
+            self.allowed = floor
         else:
-            floor = min(self.limits.first_slots, self.limits.slots)
             self.allowed = max(self.allowed - 1 if answered else self.allowed // 2, floor)
 
 

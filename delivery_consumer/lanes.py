@@ -20,16 +20,18 @@ class Lanes:
     """Unclaimed jobs. A job waits for its key, then for a slot of its destination; then it may be claimed.
 
     Destinations that have not proved themselves share `unproven_slots` among all of them, which leaves the other
-    workers to those that answer.
+    workers to those that answer. Once `waiting` jobs wait, nothing more waits for a destination that is silent: its
+    jobs end as busy, since only so many records are read ahead, and the others' would no longer be among them.
     """
 
-    def __init__(self, *, clock: Callable[[], float], unproven_slots: int) -> None:
-        self._clock, self._unproven_slots = clock, unproven_slots
+    def __init__(self, *, clock: Callable[[], float], unproven_slots: int, waiting: int = 1_000) -> None:
+        self._clock, self._unproven_slots, self._waiting_limit = clock, unproven_slots, waiting
         self._high: deque[Job] = deque()
         self._normal: deque[Job] = deque()
         self._taken = 0
         self._keys: dict[tuple[str, str], deque[Job]] = {}  # a key is present while one of its jobs is on its way
         self._waiting: dict[Destination, deque[Job]] = {}
+        self._waiting_jobs = 0
         self._starved: dict[Destination, None] = {}  # kept back by the shared share, in order
         self._unproven_in_use = 0
 
@@ -79,6 +81,7 @@ class Lanes:
             self._start(destination, job, first=True)
         else:
             self._waiting.setdefault(destination, deque()).appendleft(job)
+            self._waiting_jobs += 1
 
     def note(self, destination: Destination, *, worked: bool, answered: bool) -> None:
         """Learn from a call that ended; slots may grow or shrink by it."""
@@ -93,6 +96,7 @@ class Lanes:
         behind = [job for key in list(self._keys) for job in split_leaving(self._keys[key])]
         waiting = [job for destination in list(self._waiting) for job in split_leaving(self._waiting[destination])]
         ready = split_leaving(self._high) + split_leaving(self._normal)
+        self._waiting_jobs -= len(waiting)
         for destination in [destination for destination, queue in self._waiting.items() if not queue]:
             del self._waiting[destination]
         for job in waiting:
@@ -122,13 +126,19 @@ class Lanes:
             self._ready(job)
         else:
             self._waiting.setdefault(destination, deque()).append(job)
+            self._waiting_jobs += 1
 
     def _is_full(self, destination: Destination, queue: deque[Job] | None) -> bool:
         limit = destination.limits.waiting
-        return limit is not None and queue is not None and len(queue) >= limit and destination.silent(self._clock())
+        if limit is None or not (destination.hangs or destination.silent(self._clock())):
+            return False
+        return len(queue or ()) >= limit or self._waiting_jobs >= self._waiting_limit
 
     def _has_room(self, destination: Destination) -> bool:
-        if not destination.has_room(self._clock()):
+        now = self._clock()
+        if destination.breaker.blocks(now):
+            return True  # to be ended at once
+        if not destination.has_room(now):
             return False
         if destination.proven or self._unproven_in_use < self._unproven_slots:
             return True
@@ -148,6 +158,7 @@ class Lanes:
     def _promote(self, destination: Destination) -> None:
         queue = self._waiting.get(destination)
         while queue and self._has_room(destination):
+            self._waiting_jobs -= 1
             self._start(destination, queue.popleft())
         if queue is not None and not queue:
             del self._waiting[destination]

@@ -143,11 +143,13 @@ class FakePoison:
 class Bench:
     """An engine on fakes, driven by hand. Make it inside an event loop."""
 
-    def __init__(self, *, in_flight: int = 1000, unproven_slots: int = 100, claim_ahead: int = 200) -> None:
+    def __init__(
+        self, *, in_flight: int = 1000, unproven_slots: int = 100, claim_ahead: int = 200, waiting: int = 500
+    ) -> None:
         self.clock = Clock()
         self.store, self.provider = FakeStore(self.clock), FakeProvider()
         self.intake, self.poison = FakeIntake(), FakePoison()
-        self.lanes = Lanes(clock=self.clock, unproven_slots=unproven_slots)
+        self.lanes = Lanes(clock=self.clock, unproven_slots=unproven_slots, waiting=waiting)
         self.deliverer = Deliverer(
             {Channel.WEBHOOK: self.provider}, self.lanes, clock=self.clock, sleep=self.clock.sleep
         )

@@ -112,9 +112,60 @@ def test_a_silent_destination_gets_nothing_more() -> None:
     assert destination.has_room(0.9)
     assert not destination.has_room(1.0)
 
-    destination.call_ended(1.5)
+    destination.call_ended(1.5, began_at=0, answered=True)
     destination.leave()
     assert destination.has_room(1.6)
+
+
+def test_one_that_hangs_has_to_prove_itself_again() -> None:
+    """A call that met only silence is no sign of life: one slot is left, and none while others still wait for it."""
+    destination = Destination("x", LIMITS)
+    for _ in range(20):
+        destination.note(worked=True, answered=True, now=0)
+    for began_at in (10.0, 10.5):
+        destination.enter()
+        destination.call_began(began_at)
+
+    destination.call_ended(25, began_at=10, answered=False)
+    destination.note(worked=False, answered=False, now=25)
+    destination.leave()
+
+    assert destination.hangs
+    assert destination.allowed == 1
+    assert not destination.has_room(25)
+
+    destination.call_ended(25.5, began_at=10.5, answered=False)
+    destination.leave()
+    assert destination.has_room(25.5)
+
+
+def test_a_timeout_beside_answers_costs_half_of_the_slots_only() -> None:
+    """Something was heard while the call lasted, so the destination does not hang."""
+    destination = Destination("x", LIMITS)
+    for _ in range(20):
+        destination.note(worked=True, answered=True, now=0)
+    for began_at in (0.0, 1.0):
+        destination.enter()
+        destination.call_began(began_at)
+    destination.call_ended(2, began_at=1, answered=True)
+
+    destination.call_ended(15, began_at=0, answered=False)
+    destination.note(worked=False, answered=False, now=15)
+
+    assert not destination.hangs
+    assert destination.allowed == LIMITS.slots // 2
+
+
+def test_three_calls_in_silence_open_the_breaker() -> None:
+    """Ten calls would take minutes there; an answer in between starts the count anew."""
+    breaker = Breaker()
+    for silent in (True, True, False, True, True):
+        breaker.note(failed=silent, silent=silent, now=0)
+    assert breaker.closed
+
+    breaker.note(failed=True, silent=True, now=15)
+
+    assert breaker.blocked_for_s(15) == COOL_DOWN_S
 
 
 def test_idle_destinations_are_forgotten_in_time() -> None:

@@ -144,6 +144,61 @@ async def test_the_queue_of_a_silent_destination_is_bounded() -> None:
     await asyncio.wait([worker])
 
 
+async def test_silent_destinations_share_one_bounded_queue() -> None:
+    """However many they are: the records read ahead are not all theirs, and the others go on."""
+    bench, never = Bench(waiting=4), asyncio.Event()
+    bench.provider.limits = Limits(slots=1, first_slots=1, waiting=100)
+
+    async def hang(record: Record) -> None:
+        if "slow" in record.recipient:
+            await never.wait()
+
+    bench.provider.behave = hang
+    for number in range(5):
+        bench.records(host=f"slow{number}.example")
+    async with running(bench, workers=20):
+        await until_blocked()
+        bench.clock.now += 2
+        for number in range(5):
+            bench.records(3, host=f"slow{number}.example")
+        quick = bench.records(3, host="quick.example")
+        for _ in range(5):
+            await until_blocked()
+
+    assert set(quick) < set(bench.sent)
+    busy = [ended for ended in bench.store.ended if ended.reason == "destination_busy"]
+    assert len(busy) == 15 - 4
+
+
+async def test_what_waits_for_one_that_hangs_does_not_begin_at_once() -> None:
+    """When its call is given up, one other call may try; the workers are not all spent on it."""
+    bench, never = Bench(), asyncio.Event()
+    bench.provider.limits = Limits(slots=8, first_slots=1, waiting=100)
+    for _ in range(4):  # proves itself
+        bench.records(host="slow.example")
+        await bench.all()
+    bench.provider.sent.clear()
+    gone = asyncio.Event()
+
+    async def hang(_: Record) -> None:
+        await (never if gone.is_set() else gone).wait()
+        raise UnknownOutcomeError("answer_timeout")
+
+    bench.provider.behave = hang
+    bench.records(host="slow.example")
+    async with running(bench, workers=20):
+        await until_blocked()
+        bench.clock.now += 2
+        bench.records(10, host="slow.example")
+        await until_blocked()
+        bench.clock.now += 13
+        gone.set()
+        for _ in range(5):
+            await until_blocked()
+
+        assert len(bench.sent) == 2
+
+
 async def test_unproven_destinations_share_half_of_the_workers() -> None:
     """New destinations begin with a slot each, and together leave workers to those that answered before."""
     bench, never = Bench(unproven_slots=3), asyncio.Event()
