@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        check lock up down logs psql clean
+        check proof lock up down logs psql clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ test-e2e: install  ## the whole stack as processes, with kill -9 on the way
 	@$(PYTEST) tests/e2e -q
 
 check: lint types test  ## what CI runs
+
+proof: install  ## measure one promise on a stack of its own: make proof p=recovery; without p=: list them
+	@$(BIN)/python -m tests.proofs $(p)
 
 lock: install  ## resolve anew and write locks/*.txt: one resolution, a file per image
 	@$(BIN)/python -m pip install --quiet uv==0.13.8
