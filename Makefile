@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        check proof lock up down logs psql clean
+        chaos check proof lock up down logs psql clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,12 @@ test-integration: install  ## each service against real PostgreSQL and Kafka
 
 test-e2e: install  ## the whole stack as processes, with kill -9 on the way
 	@$(PYTEST) tests/e2e -q
+
+SEED ?= 1
+MINUTES ?= 3
+
+chaos: install  ## one seed of the chaos test: make chaos SEED=7 MINUTES=4
+	@$(BIN)/python -m tests.chaos chaos --seed $(SEED) --minutes $(MINUTES)
 
 check: lint types test  ## what CI runs
 
