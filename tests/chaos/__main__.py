@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from tests.chaos.faults.catalogue import KINDS
 from tests.chaos.plan import Plan, draw
+from tests.chaos.report import page
 from tests.chaos.running import Run
 from tests.chaos.topology import REPOSITORY
 
@@ -52,6 +54,15 @@ def chaos(
 def check(run_dir: Path, out: Path | None) -> None:
     """Check the ledgers and the dump of a run again."""
     sys.exit(run_checker(run_dir, out))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+def report(files: tuple[Path, ...]) -> None:
+    """Add up the results of runs into a page on standard output. Exit 1: violated, or some kind of fault never bit."""
+    text, proven = page([orjson.loads(path.read_bytes()) for path in files])
+    click.echo(text, nl=False)
+    sys.exit(0 if proven else 1)
 
 
 def print_plan(plan: Plan) -> None:

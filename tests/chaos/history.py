@@ -95,7 +95,7 @@ class Receipt:
     token: str
     content: str
     body: str
-    signed: bool
+    signed: str  # ok, stale (right, but by another time of day), wrong
     recipient: str
     answer: str
     message_id: str

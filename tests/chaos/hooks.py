@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -67,12 +68,22 @@ class Hooks:
         )
         return answer
 
-    def _signed(self, request: Request) -> bool:
+    def _signed(self, request: Request) -> str:
+        """Return ok, stale where only the timestamp is too far from our clock, or wrong."""
         try:
             self._webhook.verify(request.body, dict(request.headers), json_parse=False)
         except (WebhookVerificationError, ValueError):
+            return "stale" if self._signed_at_another_time(request) else "wrong"
+        return "ok"
+
+    def _signed_at_another_time(self, request: Request) -> bool:
+        headers = request.headers
+        try:
+            at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+        except (KeyError, ValueError, OverflowError):
             return False
-        return True
+        signature = self._webhook.sign(headers.get("webhook-id", ""), at, request.body.decode("utf-8", "replace"))
+        return signature in headers.get("webhook-signature", "").split(" ")
 
     def _answer(self, host: str) -> str:
         behaviour, rng = self._behaviours.get(host, "ok"), self._rng

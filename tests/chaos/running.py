@@ -69,7 +69,7 @@ class Run:
         """Do everything but the checking."""
         self._dir.mkdir(parents=True)
         self._plan.save(self._dir / files.PLAN)
-        meta = Meta(self._plan.seed, " ".join(sys.argv), _commit(), {}, _machine(), _offset())
+        meta = Meta(self._plan.seed, _command(self._plan), _commit(), {}, _machine(), _offset())
         with ExitStack() as stack:
             topology = stack.enter_context(Topology(self._dir))
             ledger = stack.enter_context(Ledger(self._ledgers / "faults.jsonl"))
@@ -166,6 +166,11 @@ class Run:
 
 def _offset() -> float:
     return time.time() - now()
+
+
+def _command(plan: Plan) -> str:
+    calm = "" if plan.faults else " --calm"
+    return f"python -m tests.chaos chaos --seed {plan.seed} --minutes {plan.load_s / 60:g} --rate {plan.rate:g}{calm}"
 
 
 def _commit() -> str:

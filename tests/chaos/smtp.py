@@ -51,7 +51,7 @@ class MailServer:
                 "tok": text.split(" ", 1)[0],
                 "h": digest(None if subject is None else str(subject), text, None, None),
                 "b": hashlib.sha256(message).hexdigest()[:20],
-                "s": True,
+                "s": "ok",
                 "to": recipient,
                 "ans": answer,
             }

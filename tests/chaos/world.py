@@ -28,21 +28,22 @@ class World:
         self.ledger.write({"e": event, "t": now(), **fields})
 
     @contextmanager
-    def connection(self) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
+    def connection(self, *, statement_timeout_s: float = 60.0) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
         """A superuser's connection to the database, past all proxies. Raises psycopg.OperationalError in an outage."""
         dsn = self.topology.postgres.dsn(DATABASE)
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as conn:
+        options = f"-c statement_timeout={statement_timeout_s * 1000:.0f}"
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=5, options=options) as conn:
             yield conn
 
-    def rows(self, query: Any, *parameters: Any) -> list[tuple[Any, ...]]:
+    def rows(self, query: Any, *parameters: Any, within_s: float = 60.0) -> list[tuple[Any, ...]]:
         """The rows of a query."""
-        with self.connection() as conn:
+        with self.connection(statement_timeout_s=within_s) as conn:
             return conn.execute(query, parameters or None).fetchall()
 
     def value(self, query: Any, *parameters: Any, default: Any = None) -> Any:
-        """The first value of a query; `default` where it has none or PostgreSQL is away."""
+        """The first value of a query; `default` where it has none, or PostgreSQL is away or busy for 3 s."""
         try:
-            rows = self.rows(query, *parameters)
+            rows = self.rows(query, *parameters, within_s=3.0)
         except psycopg.OperationalError:
             return default
         return rows[0][0] if rows else default

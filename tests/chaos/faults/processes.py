@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 _SERVICES = ("api", "relay-1", "relay-2", "delivery-1", "delivery-2", "dlq-1", "dlq-2")
 _DRAIN_S = 25.0
 
-# What was under way in the whole pipeline: a process that dies while nothing is proves little.
-_UNDER_WAY = """
-    SELECT (SELECT count(*) FROM delivery_attempts WHERE outcome = 'begun')
-         + (SELECT count(*) FROM (SELECT FROM outbox LIMIT 5000) o)
-"""
+# What a service has to do at the moment it is hurt: one that idles proves little.
+_UNDER_WAY = {
+    "api": "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'api%'",
+    "relay": "SELECT count(*) FROM (SELECT FROM outbox LIMIT 5000) o",
+    "delivery": "SELECT count(*) FROM delivery_attempts WHERE outcome = 'begun'",
+    "dlq": """
+        SELECT count(*) FROM dlq_messages
+         WHERE status = 'failed' AND retry_at < now() + interval '2 s' OR last_failed_at > now() - interval '1 s'
+    """,
+}
 
 
 class _ProcessFault:
@@ -28,8 +33,8 @@ class _ProcessFault:
         self.under_way = 0
 
     def look(self, world: "World") -> None:
-        """Remember how much was under way."""
-        self.under_way = int(world.value(_UNDER_WAY, default=0))
+        """Remember how much its service had under way; what an outage of PostgreSQL hides counts as nothing."""
+        self.under_way = int(world.value(_UNDER_WAY[self.planned.target.partition("-")[0]], default=0))
 
 
 class Kill(_ProcessFault):

@@ -12,7 +12,7 @@ def receipt(id_: str, t: float, **changes: Any) -> Receipt:
     """What a receiver saw of the notification `id_`, attempt 1, answered 200."""
     fields: dict[str, Any] = {
         "t": t, "id": id_, "attempt": 1, "token": f"tok-{id_}", "content": f"hash-{id_}", "body": "body",
-        "signed": True, "recipient": f"http://there/{id_}", "answer": "200", "message_id": id_,
+        "signed": "ok", "recipient": f"http://there/{id_}", "answer": "200", "message_id": id_,
     }  # fmt: skip
     return Receipt(**fields | changes)
 

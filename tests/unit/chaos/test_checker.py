@@ -145,7 +145,10 @@ CASES: dict[str, list[Spoil]] = {
     "content_was_changed": [change_nth("receipts", "a", 0, content="other")],
     "went_to_another_recipient": [change_nth("receipts", "a", 0, recipient="http://there/b")],
     "redirect_was_followed": [change_nth("receipts", "a", 0, recipient="http://there/elsewhere")],
-    "signature_does_not_verify": [change_nth("receipts", "a", 0, signed=False)],
+    "signature_does_not_verify": [
+        change_nth("receipts", "a", 0, signed="wrong"),
+        change_nth("receipts", "a", 0, signed="stale"),
+    ],
     "message_id_is_another": [change_nth("receipts", "a", 0, message_id="b")],
     "seen_without_an_attempt": [change_nth("receipts", "a", 0, attempt=2), lambda h: h.attempts["k1"].clear()],
     "seen_before_its_attempt": [change_nth("receipts", "a", 0, t=1.5)],
