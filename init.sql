@@ -243,6 +243,34 @@ COMMENT ON TABLE idempotency_keys IS 'The stored answer to a keyed request, writ
 COMMENT ON COLUMN idempotency_keys.response_path IS 'The Location header of the stored answer.';
 COMMENT ON INDEX idempotency_keys_age IS 'Pruning of old keys.';
 
+CREATE UNLOGGED TABLE IF NOT EXISTS delivery_consumers (
+  consumer    uuid PRIMARY KEY,
+  reported_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+COMMENT ON TABLE delivery_consumers IS 'Which delivery consumers report on their destinations; one that has not for 15 s is taken for gone. Not logged: after a crash all of them report anew.';
+
+CREATE UNLOGGED TABLE IF NOT EXISTS destination_reports (
+  destination   text NOT NULL,
+  consumer      uuid NOT NULL,
+  channel       text NOT NULL,
+  breaker       text NOT NULL CHECK (breaker IN ('closed', 'open', 'half_open')),
+  slots_in_use  integer NOT NULL,
+  slots_allowed integer NOT NULL,
+  waiting       integer NOT NULL,
+  calls         integer NOT NULL,
+  failures      integer NOT NULL,
+  last_reason   text,
+  next_probe_at timestamptz,
+  changed_at    timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (destination, consumer),
+  CHECK ((breaker = 'closed') = (next_probe_at IS NULL))
+) WITH (fillfactor = 50);
+CREATE INDEX IF NOT EXISTS destination_reports_not_closed ON destination_reports (destination) WHERE breaker <> 'closed';
+COMMENT ON TABLE destination_reports IS 'What each delivery consumer holds against each of its destinations, for people to look at: nothing is decided by it. Written every 2 s where it has changed.';
+COMMENT ON COLUMN destination_reports.destination IS 'scheme://host:port of a webhook, host:port of the mail server: no path, no query, no user.';
+COMMENT ON COLUMN destination_reports.calls IS 'Calls the breaker judges by: those of the last 15 to 30 seconds. failures: how many of them failed.';
+COMMENT ON INDEX destination_reports_not_closed IS 'Which destinations are left alone at the moment? The state changes rarely, so updates of the numbers stay heap-only.';
+
 CREATE OR REPLACE VIEW outbox_event AS
 SELECT id,
        recipient,

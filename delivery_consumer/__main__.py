@@ -14,11 +14,13 @@ from delivery_consumer.delivery import Deliverer
 from delivery_consumer.engine import Engine
 from delivery_consumer.lanes import Lanes
 from delivery_consumer.poison import DeadLetterProducer
-from delivery_consumer.providers import build_providers
+from delivery_consumer.providers import Provider, build_providers
+from delivery_consumer.reporting import Changes, NotingProvider, Reasons, Reporter, waiting_in
 from delivery_consumer.settings import Settings, read_settings
 from delivery_consumer.store import PostgresStore
 from shared.kafka import consumer_config, producer_config
 from shared.lifecycle import stop_on_signals
+from shared.model import Channel
 from shared.records import Topics
 from shared.settings import settings_or_exit
 from shared.telemetry import HealthServer, set_up_logging
@@ -35,15 +37,19 @@ class Service:
         lanes_of = [topics.lanes(channel) for channel in sorted(settings.channels)]
         client_id = f"{SERVICE}-{uuid4().hex[:8]}"
         self._settings = settings
+        owner = uuid4()
         self.store = PostgresStore(
-            settings.service.conninfo, owner=uuid4(), lease_s=settings.lease_s, dlq_topic=topics.dlq
+            settings.service.conninfo, owner=owner, lease_s=settings.lease_s, dlq_topic=topics.dlq
         )
         self.pump = Pump(
             consumer_config(settings.kafka, client_id=client_id, group="delivery"),
             [name for lanes in lanes_of for name in lanes],
         )
         self._poison = DeadLetterProducer(producer_config(settings.kafka, client_id=client_id), topics.dlq)
-        self._providers = build_providers(settings)
+        reasons = Reasons()
+        self._providers: dict[Channel, Provider] = {
+            channel: NotingProvider(provider, reasons) for channel, provider in build_providers(settings).items()
+        }
         in_flight = max(settings.in_flight, 2 * settings.concurrency)
         lanes = Lanes(
             clock=time.monotonic, unproven_slots=max(settings.concurrency // 2, 1), waiting=max(in_flight // 2, 1)
@@ -53,6 +59,8 @@ class Service:
             lanes,
             lease_margin_s=settings.lease_s / 4,  # renewal keeps a third at the least, unless PostgreSQL is away
         )
+        changes = Changes(self._deliverer.destinations, self._providers, reasons, waiting_in(lanes))
+        self._reporter = Reporter(settings.service.conninfo, changes, consumer=owner)
         self._engine = Engine(
             store=self.store,
             deliverer=self._deliverer,
@@ -86,13 +94,14 @@ class Service:
         pump = self.pump.start(self._engine)
         commits = asyncio.create_task(self.pump.keep_committing())
         watch = asyncio.create_task(self.store.watch())
-        first = await _first(engine, pump, commits, watch, stopped)
+        reports = asyncio.create_task(self._reporter.run())
+        first = await _first(engine, pump, commits, watch, reports, stopped)
         self._deliverer.stopping = True
         if not pump.done() and not await self.pump.stop(pump, drain=first is stopped):
             log.warning("left_without_kafka")
-        for task in (engine, commits, watch):
+        for task in (engine, commits, watch, reports):
             task.cancel()
-        await asyncio.wait([engine, commits, watch])
+        await asyncio.wait([engine, commits, watch, reports])
         if first is not stopped:
             first.result()
         if pump.done():

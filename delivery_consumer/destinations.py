@@ -5,7 +5,10 @@ Instants are seconds of one monotonic clock, given by the caller.
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
+
+from shared.model import BreakerState
 
 WINDOW_S: Final = 30.0
 MIN_CALLS: Final = 10
@@ -38,6 +41,27 @@ class Breaker:
     def closed(self) -> bool:
         """Say whether calls go through freely."""
         return self._open_until is None
+
+    @property
+    def open_until(self) -> float | None:
+        """Return the instant from which a probe may be made; None while closed."""
+        return self._open_until
+
+    def state(self, now: float) -> BreakerState:
+        """Return where it stands: half open once a probe may be made, or is under way."""
+        if self._open_until is None:
+            return BreakerState.CLOSED
+        return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
+
+    def recent(self, now: float) -> tuple[int, int]:
+        """Return how many calls it judges by at this instant, and how many of them failed."""
+        age = now - self._half_began
+        if age >= WINDOW_S:
+            return 0, 0
+        calls, failures = self._current
+        if age < WINDOW_S / 2:
+            calls, failures = calls + self._previous[0], failures + self._previous[1]
+        return calls, failures
 
     def blocked_for_s(self, now: float) -> float | None:
         """Return None if a call may begin, which in the half-open state makes it the probe; else the seconds left."""
@@ -200,6 +224,11 @@ class Destinations:
         else:
             self._known.move_to_end(name)
         return known
+
+    @property
+    def known(self) -> MappingProxyType[str, Destination]:
+        """Return all by their names, the one used least recently first. Looking one up here is not using it."""
+        return MappingProxyType(self._known)
 
     def open_breakers(self) -> int:
         """Count the destinations whose breaker is not closed."""

@@ -80,6 +80,14 @@ class FailureClass(StrEnum):
     POISON = "poison"
 
 
+class BreakerState(StrEnum):
+    """Whether a destination is called: freely, not at all, or by one probe at a time."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
 def bucket_of(key: bytes) -> int:
     """Return the bucket, 0 to 63, of a Kafka key; stable across processes and releases."""
     return zlib.crc32(key) & (BUCKETS - 1)

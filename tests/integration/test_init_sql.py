@@ -189,6 +189,17 @@ ROWS: dict[str, Callable[[], dict[str, Any]]] = {
         "response_status": 202,
         "response_body": b"{}",
     },
+    "destination_reports": lambda: {
+        "destination": "https://a.example:443",
+        "consumer": uuid4(),
+        "channel": "webhook",
+        "breaker": "closed",
+        "slots_in_use": 0,
+        "slots_allowed": 1,
+        "waiting": 0,
+        "calls": 0,
+        "failures": 0,
+    },
 }
 
 FORBIDDEN: list[tuple[str, str, dict[str, Any]]] = [
@@ -219,6 +230,8 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any]]] = [
     ("dlq_messages_check2", "dlq_messages", {"status": "retrying", "retry_at": NOW}),
     ("idempotency_keys_key_check", "idempotency_keys", {"key": "k" * 256}),
     ("idempotency_keys_request_sha256_check", "idempotency_keys", {"request_sha256": b"short"}),
+    ("destination_reports_breaker_check", "destination_reports", {"breaker": "ajar", "next_probe_at": NOW}),
+    ("destination_reports_check", "destination_reports", {"breaker": "open"}),
 ]
 
 

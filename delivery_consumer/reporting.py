@@ -1,0 +1,253 @@
+"""What this consumer holds against its destinations, written into PostgreSQL every two seconds for people to see.
+
+Deliveries never wait for it: the loop only looks, which is bounded, and a thread with a connection of its own writes.
+While it writes no further report is made, and one that fails is skipped.
+"""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Final, LiteralString, NamedTuple
+from uuid import UUID
+
+import psycopg
+
+from delivery_consumer.destinations import Destination, Destinations
+from delivery_consumer.errors import DeliveryError
+from delivery_consumer.lanes import Lanes
+from delivery_consumer.providers import Attempt, Provider, Receipt
+from shared.db import Session, destinations
+from shared.db.destinations import Report
+from shared.db.outages import outage_reason
+from shared.model import BreakerState, Channel
+from shared.records import Record
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S: Final = 2.0
+MAX_REPORTS: Final = 500
+RESERVED: Final = 100
+"""Of the reports, those kept for destinations that were not used lately and come to rest."""
+_KEEP_REASONS: Final = 10_000
+_SETTINGS: Final[tuple[LiteralString, ...]] = (
+    "SET synchronous_commit = off",
+    "SET lock_timeout = '1s'",
+    "SET statement_timeout = '5s'",
+)
+
+
+class Reasons:
+    """Why the last call to a destination that was not accepted was not; a constant such as http_503."""
+
+    def __init__(self, *, keep: int = _KEEP_REASONS) -> None:
+        self._keep = keep
+        self._last: OrderedDict[str, str] = OrderedDict()
+
+    def note(self, destination: str, reason: str) -> None:
+        """Remember one; beyond `keep` the oldest is forgotten."""
+        self._last[destination] = reason
+        self._last.move_to_end(destination)
+        if len(self._last) > self._keep:
+            self._last.popitem(last=False)
+
+    def get(self, destination: str) -> str | None:
+        """Return the last one."""
+        return self._last.get(destination)
+
+
+class NotingProvider:
+    """A provider that leaves the reason of each call that was not accepted with `reasons`."""
+
+    def __init__(self, provider: Provider, reasons: Reasons) -> None:
+        self._provider, self._reasons = provider, reasons
+        self.name, self.timeout_s, self.limits = provider.name, provider.timeout_s, provider.limits
+        self.destination = provider.destination
+        self.aclose = provider.aclose
+
+    async def send(self, record: Record, attempt: Attempt) -> Receipt:
+        """Send as the provider does."""
+        try:
+            return await self._provider.send(record, attempt)
+        except DeliveryError as error:
+            with contextlib.suppress(DeliveryError):
+                self._reasons.note(self._provider.destination(record), error.reason)
+            raise
+
+
+class _State(NamedTuple):
+    """What of a destination is reported when it has changed."""
+
+    breaker: BreakerState
+    open_until: float | None
+    slots_in_use: int
+    slots_allowed: int
+    waiting: int
+    calls: int
+    failures: int
+    last_reason: str | None
+
+    @property
+    def rests(self) -> bool:
+        """Say whether it stays as it is while nothing is sent there."""
+        return self.open_until is None and not (self.slots_in_use or self.waiting or self.calls)
+
+
+class Changes:
+    """Finds what has changed since it was reported last. In the loop's thread; no I/O."""
+
+    def __init__(
+        self,
+        known: Destinations,
+        providers: Mapping[Channel, Provider],
+        reasons: Reasons,
+        waiting: Callable[[Destination], int],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._destinations, self._reasons, self._waiting, self._clock = known, reasons, waiting, clock
+        self._channels = {id(provider.limits): channel for channel, provider in providers.items()}
+        self._reported: dict[str, _State | None] = {}
+        self._dropped: list[str] = []
+        self._restless: OrderedDict[str, None] = OrderedDict()  # what changes by itself, the longest unseen first
+
+    def forget(self) -> None:
+        """Report everything again: nobody knows what is written. Names stay, so that what is forgotten is dropped."""
+        self._reported = dict.fromkeys([*self._reported, *self._dropped])
+
+    def take(self) -> tuple[list[Report], list[str]]:
+        """Return at most 500 reports, and names that were reported and are no longer known.
+
+        Looked at are breakers that are not closed, the destinations used last, and in turn those that were on their
+        way to rest; so a look costs the same whatever the number of destinations.
+        """
+        now, known = self._clock(), self._destinations.known
+        not_closed = [one for one in known.values() if one.breaker.open_until is not None]
+        latest = [known[name] for name in islice(reversed(known), MAX_REPORTS - RESERVED)]
+        first = self._changed([*not_closed[: MAX_REPORTS - RESERVED], *latest], now, limit=MAX_REPORTS - RESERVED)
+        restless = [known[name] for name in list(islice(self._restless, 2 * RESERVED)) if name in known]
+        for one in restless:
+            self._restless.move_to_end(one.name)
+        rest = self._changed(restless, now, limit=MAX_REPORTS - len(first))
+        self._dropped = self._forgotten()
+        return first + rest, self._dropped
+
+    def _changed(self, candidates: Iterable[Destination], now: float, *, limit: int) -> list[Report]:
+        reports: list[Report] = []
+        for one in candidates:
+            if len(reports) == limit:
+                break
+            state = self._state(one, now)
+            if self._reported.get(one.name) == state:
+                continue
+            self._reported[one.name] = state
+            self._note_restless(one.name, rests=state.rests)
+            reports.append(self._report(one, state, now))
+        return reports
+
+    def _state(self, one: Destination, now: float) -> _State:
+        breaker = one.breaker
+        return _State(
+            breaker.state(now),
+            breaker.open_until,
+            one.in_use,
+            one.allowed,
+            self._waiting(one),
+            *breaker.recent(now),
+            self._reasons.get(one.name),
+        )
+
+    def _note_restless(self, name: str, *, rests: bool) -> None:
+        if rests:
+            self._restless.pop(name, None)
+        else:
+            self._restless.setdefault(name)
+
+    def _report(self, one: Destination, state: _State, now: float) -> Report:
+        return Report(
+            destination=one.name,
+            channel=self._channels[id(one.limits)],
+            breaker=state.breaker,
+            slots_in_use=state.slots_in_use,
+            slots_allowed=state.slots_allowed,
+            waiting=state.waiting,
+            calls=state.calls,
+            failures=state.failures,
+            last_reason=state.last_reason,
+            probe_in_s=None if state.open_until is None else state.open_until - now,
+        )
+
+    def _forgotten(self) -> list[str]:
+        known = self._destinations.known
+        if len(self._reported) <= len(known):
+            return []
+        gone = list(islice((name for name in self._reported if name not in known), MAX_REPORTS))
+        for name in gone:
+            del self._reported[name]
+            self._restless.pop(name, None)
+        return gone
+
+
+def waiting_in(lanes: Lanes) -> Callable[[Destination], int]:
+    """Return what counts the jobs that wait for a slot of a destination."""
+    queues = lanes._waiting  # looked at only
+    return lambda destination: len(queues.get(destination, ()))
+
+
+class Reporter:
+    """Writes what has changed, from a thread of its own. Make it inside the event loop."""
+
+    def __init__(self, conninfo: str, changes: Changes, *, consumer: UUID) -> None:
+        self._changes, self._consumer = changes, consumer
+        self._session = Session(conninfo, application_name="delivery_consumer reports", settings=_SETTINGS)
+        self._handed: queue.SimpleQueue[tuple[list[Report], list[str]] | None] = queue.SimpleQueue()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._incomplete = False  # set by the thread: what was reported earlier may be missing
+        self._failing = False
+        # A daemon: a PostgreSQL that does not answer keeps it, and must not keep the process.
+        self._thread = threading.Thread(target=self._write, name="reports", daemon=True)
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        self._thread.start()
+        try:
+            while True:
+                await asyncio.sleep(REPORT_EVERY_S)
+                self.hand_over()
+        finally:
+            self._handed.put(None)
+
+    def hand_over(self) -> None:
+        """Give the thread what has changed, unless it is still at work on the last report."""
+        if not self._idle.is_set():
+            return
+        if self._incomplete:
+            self._incomplete = False
+            self._changes.forget()
+        self._idle.clear()
+        self._handed.put(self._changes.take())
+
+    def _write(self) -> None:
+        while (handed := self._handed.get()) is not None:
+            reports, forgotten = handed
+            try:
+                complete = destinations.report(self._session.connection(), self._consumer, reports, forgotten=forgotten)
+            except psycopg.Error as error:
+                self._skip(error)
+            else:
+                self._incomplete, self._failing = not complete, False
+            self._idle.set()
+        self._session.drop()
+
+    def _skip(self, error: psycopg.Error) -> None:
+        """Mention that reports fail, once; the outage itself is the store's to report."""
+        if not self._failing:
+            log.warning("destinations_not_reported", extra={"reason": outage_reason(error)})
+        self._incomplete, self._failing = True, True
+        self._session.drop()
