@@ -42,19 +42,42 @@ def read_dead_letter_cursor(cursor: str) -> tuple[datetime, UUID]:
         raise _invalid() from error
 
 
+def destination_cursor(after: str) -> str:
+    """Return the cursor of the page that begins after a destination."""
+    return _encode(b"o" + after.encode())
+
+
+def read_destination_cursor(cursor: str) -> str:
+    """Return the destination in a cursor. Raises FaultyValueError."""
+    raw = _raw(cursor)
+    try:
+        after = raw[1:].decode()
+    except UnicodeDecodeError as error:
+        raise _invalid() from error
+    if raw[:1] != b"o" or not after or "\x00" in after:
+        raise _invalid()
+    return after
+
+
 def _encode(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _decode(cursor: str, layout: struct.Struct, kind: bytes) -> tuple[Any, ...]:
     try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        fields = layout.unpack(raw)
-    except (binascii.Error, struct.error, ValueError) as error:
+        fields = layout.unpack(_raw(cursor))
+    except struct.error as error:
         raise _invalid() from error
     if fields[0] != kind:
         raise _invalid()
     return fields
+
+
+def _raw(cursor: str) -> bytes:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _invalid() from error
 
 
 def _invalid() -> FaultyValueError:

@@ -12,7 +12,7 @@ from api_service.addresses import MAX_URL_CHARS
 from api_service.faults import Fault, FaultyValueError, field_faults
 from api_service.paging import DEFAULT_LIMIT, MAX_LIMIT
 from api_service.problems import ParameterFault, invalid
-from shared.model import Channel, FailureClass, Status
+from shared.model import BreakerState, Channel, FailureClass, Status
 
 
 class LetterStatus(StrEnum):
@@ -71,6 +71,14 @@ class DeadLettersQuery(_PageQuery):
     fingerprint = fields.Text(_bounded, metadata={"description": "Dead letters with one cause share it."})
 
 
+class DestinationsQuery(_PageQuery):
+    """Which destinations to list."""
+
+    destination = fields.Text(_bounded, metadata={"description": "Exactly this one, such as https://example.com:443."})
+    breaker = fields.Word(BreakerState, metadata={"description": "The worst over all consumers."})
+    channel = fields.Word(Channel)
+
+
 class BatchQuery(_Query):
     """How a batch is taken."""
 
@@ -80,6 +88,7 @@ class BatchQuery(_Query):
 
 NOTIFICATIONS: Final = NotificationsQuery()
 DEAD_LETTERS: Final = DeadLettersQuery()
+DESTINATIONS: Final = DestinationsQuery()
 BATCH: Final = BatchQuery()
 NOTHING: Final = _Query()
 

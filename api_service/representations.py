@@ -1,20 +1,23 @@
-"""What notifications and dead letters look like to a client."""
+"""What notifications, dead letters and destinations look like to a client."""
 
 import base64
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
 
 from shared.db.accepting import NewNotification
 from shared.db.attempts import Attempt
+from shared.db.destinations import Seen, SeenByOne
 from shared.db.dlq_messages import DeadLetter
 from shared.db.notification_lists import Notification, Summary
 
 NOTIFICATIONS_PATH: Final = "/api/v1/notifications"
 DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"
+DESTINATIONS_PATH: Final = "/api/v1/destinations"
 _TELLING: Final = ("auth", "token", "secret", "key", "password", "signature", "cookie", "session")
 _HIDDEN: Final = "(hidden)"
 _CONTENT: Final = ("subject", "message", "payload", "headers", "metadata")
@@ -113,3 +116,13 @@ def _hide_credentials(value: bytes) -> bytes:
         return orjson.dumps(record | {"headers": shown})
     except orjson.JSONEncodeError:  # nested deeper than it can be written again: no record of ours
         return _HIDDEN.encode()
+
+
+def destination_summary(seen: Seen) -> dict[str, Any]:
+    """Return a destination over all consumers."""
+    return asdict(seen) | {"href": f"{DESTINATIONS_PATH}/{quote(seen.destination, safe='')}"}
+
+
+def destination_detail(seen: Seen, consumers: Sequence[SeenByOne]) -> dict[str, Any]:
+    """Return a destination over all consumers, and what each of them holds against it."""
+    return destination_summary(seen) | {"consumers": [asdict(one) for one in consumers]}

@@ -14,13 +14,16 @@ class Routes:
     def __init__(self, name: str, description: str) -> None:
         self.blueprint: Any = Blueprint(name, __name__, description=description)
 
-    def add(self, method: str, *rules: str, doc: Mapping[str, Any]) -> Callable[[View], View]:
-        """Serve a view at one or more paths; `doc` is its OpenAPI operation, its docstring the summary."""
+    def add(self, method: str, *rules: str, doc: Mapping[str, Any], **options: Any) -> Callable[[View], View]:
+        """Serve a view at one or more paths; `doc` is its OpenAPI operation, its docstring the summary.
+
+        `options` are those of werkzeug's Rule.
+        """
 
         def register(view: View) -> View:
             documented = self.blueprint.doc(**doc)(view)
             for rule in rules:
-                self.blueprint.add_url_rule(rule, view_func=documented, methods=[method])
+                self.blueprint.add_url_rule(rule, view_func=documented, methods=[method], **options)
             return view
 
         return register
