@@ -30,6 +30,7 @@ TABLES: dict[str, LiteralString] = {
     "outbox": "SELECT json_build_array(notification_id, topic, seq) FROM outbox",
     "outbox_dead": "SELECT json_build_array(notification_id, topic, error) FROM outbox_dead",
     "outbox_due": f"SELECT json_build_array(notification_id, {_at('due_at')}) FROM outbox_due",
+    "wrong": f"SELECT json_build_array(what, id, {_at('at')}, old, new) FROM chaos_wrong ORDER BY at",
     "keys": "SELECT json_build_array(key, response_status) FROM idempotency_keys",
 }
 

@@ -28,6 +28,11 @@ class Invoke:
     misused: list[int] = field(default_factory=list)
 
     @property
+    def statuses(self) -> set[int]:
+        """Every status that its tries were answered with."""
+        return {*self.tries, *self.misused, *(again["status"] for again in self.repeated)}
+
+    @property
     def producer(self) -> str:
         """Whose it is; one producer's requests follow one another."""
         return self.name.partition("-")[0]
@@ -135,7 +140,7 @@ class History:
     cancels: dict[str, list[Cancel]] = field(default_factory=lambda: defaultdict(list))
     events: list[dict[str, Any]] = field(default_factory=list)  # of the ledger of faults
     plan: dict[str, Any] = field(default_factory=dict)
-    left: dict[str, list[Any]] = field(default_factory=dict)  # outbox, outbox_due, outbox_dead
+    left: dict[str, list[Any]] = field(default_factory=dict)  # the small tables
     peaks: dict[str, dict[str, int]] = field(default_factory=dict)  # service -> rss, fds
     loses_records: frozenset[str] = frozenset()  # kinds of faults
     samples: int = 0
@@ -175,7 +180,7 @@ def load(run_dir: Path, *, ladder: int, loses_records: frozenset[str]) -> Histor
     for fields in read(database / "attempts.jsonl"):
         history.attempts[fields[0]].append(AttemptRow(*fields))
     history.letters = {fields[0]: Letter(*fields) for fields in read(database / "dlq.jsonl")}
-    for name in ("outbox", "outbox_due", "outbox_dead", "undecodable"):
+    for name in ("outbox", "outbox_due", "outbox_dead", "undecodable", "wrong"):
         history.left[name] = list(read(database / f"{name}.jsonl"))
     for name in ("hooks", "smtp"):
         for e in read(ledgers / f"{name}.jsonl"):

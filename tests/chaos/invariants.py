@@ -12,6 +12,8 @@ TERMINAL = frozenset({"sent", "failed", "cancelled", "expired", "suppressed"})
 # Addressees that refuse for good, so that a permanent failure, or later a suppression, is right.
 REFUSING = frozenset({"redirect", "gone", "s550", "s554"})
 TOLERANCE_S = 0.05  # between PostgreSQL's clock and the ledgers', which are read in different processes
+# Of a producer's requests; 0 is none at all, 408 a body that did not come in time because somebody was stopped.
+ANSWERS = frozenset({0, 202, 408, 409, 422, 503})
 RSS_CEILING = 320 * 1024 * 1024
 FDS_CEILING = 1_024
 
@@ -186,6 +188,29 @@ def letters(history: History) -> Iterator[Violation]:
             yield Violation("letter_has_another_key", letter.id, {"letter": asdict(letter)})
 
 
+def commits(history: History) -> Iterator[Violation]:
+    """What the triggers of watching.py saw committed that never may be."""
+    for what, id_, at, old, new in history.left.get("wrong", ()):
+        yield Violation(what, str(id_), {"at": at, "old": old, "new": new})
+
+
+def answers(history: History) -> Iterator[Violation]:
+    """I19: whatever fails, a client gets one of the documented answers, never a 500."""
+    moved = any(fault["kind"] == "clock_api" for fault in history.plan["faults"])  # then times are refused with 400
+    for invoke in history.invokes.values():
+        allowed = ANSWERS | ({400} if invoke.kind == "invalid" or moved else set())
+        if invoke.statuses - allowed:
+            yield Violation("undocumented_answer", invoke.name, {"statuses": sorted(invoke.statuses - allowed)})
+
+
+def held(history: History) -> Iterator[Violation]:
+    """What asked to be held after an unknown outcome is not tried again."""
+    for row in history.rows.values():
+        attempts = history.attempts.get(row.id, ())
+        if row.on_unknown == "hold" and any(one.outcome == "unknown" and one.attempt < row.attempt for one in attempts):
+            yield Violation("tried_again_though_held", row.id, {"attempts": [asdict(one) for one in attempts]})
+
+
 def processes(history: History) -> Iterator[Violation]:
     """I19 and the harness's own word: nobody died unplanned, memory and descriptors are bounded."""
     for event in (*history.faults("unexpected_death"), *history.faults("finding")):
@@ -195,4 +220,4 @@ def processes(history: History) -> Iterator[Violation]:
             yield Violation("ceiling", service, dict(peak))
 
 
-INVARIANTS = (lost, not_ended, accepted_twice, keys, cancels, states, letters, processes)
+INVARIANTS = (lost, not_ended, accepted_twice, keys, cancels, states, letters, commits, answers, held, processes)

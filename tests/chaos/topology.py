@@ -11,11 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psycopg
+
 from infra.local.kafka import Kafka, create_topics
 from infra.local.ports import free_port
 from infra.local.postgres import Postgres
 from infra.local.processes import ManagedProcess, Supervisor
 from shared.records import Topics
+from tests.chaos import watching
 from tests.chaos.proxy import Proxy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -171,6 +174,8 @@ class Topology:
         self.postgres.start()
         self.postgres.create_database(DATABASE)
         self.postgres.apply_sql(REPOSITORY / "init.sql", database=DATABASE)
+        with psycopg.connect(self.postgres.dsn(DATABASE), autocommit=True) as conn:
+            watching.install(conn)
 
     def _start_kafka(self) -> None:
         self.kafka.start()

@@ -128,6 +128,9 @@ CASES: dict[str, list[Spoil]] = {
     "outages_used_up_the_ladder": [exhausted],
     "letter_has_other_bytes": [change("letters", "c", payload_sha256="other")],
     "letter_has_another_key": [change("letters", "c", message_key="other")],
+    "illegal_move": [lambda history: history.left.update(wrong=[["illegal_move", "a", 1.0, {}, {}]])],
+    "undocumented_answer": [change("invokes", "0-2", tries=[500, 202]), change("invokes", "0-2", tries=[400])],
+    "tried_again_though_held": [change("rows", "b", on_unknown="hold")],
     "unexpected_death": [
         lambda history: history.events.append({"e": "unexpected_death", "t": 1.0, "target": "relay-1", "code": 1}),
     ],
