@@ -228,6 +228,108 @@ CREATE TABLE IF NOT EXISTS ordering_turns (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE ordering_turns IS 'Keys with a first attempt under way, and whose it is. The primary key is what allows one at a time.';
 
+-- The order of keys: docs/decisions/0009-order-is-guarded-by-the-claim.md. Whoever takes something out of a key's queue
+-- or turn waits for the lock of the key's first row; whoever claims only tries for it. So a claim waits for nobody, and
+-- no row is marked as passed behind the back of the one who has just made it the first.
+
+CREATE OR REPLACE FUNCTION ordering_claim(ids uuid[]) RETURNS TABLE (id uuid, verdict text)
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+  own      ordering_queue;
+  first_id uuid;
+  holder   uuid;
+BEGIN
+  IF cardinality(ids) = 0 THEN
+    RETURN;
+  END IF;
+  -- Sorted: two claims that take turns at once meet in one order. Each statement below sees what has been committed
+  -- up to it, unlike the statement that calls.
+  FOR own IN SELECT q.* FROM ordering_queue q WHERE q.notification_id = ANY (ids)
+              ORDER BY q.tenant_id, q.ordering_key, q.seq LOOP
+    id := own.notification_id;
+    verdict := 'busy';
+    SELECT q.notification_id INTO first_id FROM ordering_queue q
+     WHERE q.tenant_id = own.tenant_id AND q.ordering_key = own.ordering_key ORDER BY q.seq LIMIT 1;
+    PERFORM FROM ordering_queue q WHERE q.notification_id = first_id FOR NO KEY UPDATE SKIP LOCKED;
+    IF FOUND THEN
+      SELECT t.notification_id INTO holder FROM ordering_turns t
+       WHERE t.tenant_id = own.tenant_id AND t.ordering_key = own.ordering_key;
+      IF holder IS NULL AND first_id = id THEN
+        INSERT INTO ordering_turns (tenant_id, ordering_key, notification_id)
+        VALUES (own.tenant_id, own.ordering_key, id) ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+          verdict := 'go';
+          IF own.passed THEN
+            UPDATE ordering_queue q SET passed = false WHERE q.notification_id = own.notification_id;
+          END IF;
+        END IF;
+      ELSE
+        PERFORM FROM ordering_turns t WHERE t.notification_id = holder AND t.tenant_id = own.tenant_id
+            AND t.ordering_key = own.ordering_key FOR UPDATE SKIP LOCKED;
+        IF FOUND OR holder IS NULL THEN
+          PERFORM FROM ordering_queue q WHERE q.notification_id = id FOR NO KEY UPDATE SKIP LOCKED;
+          IF FOUND THEN
+            verdict := 'early';
+            UPDATE ordering_queue q SET passed = true WHERE q.notification_id = id AND NOT q.passed;
+          END IF;
+        END IF;
+      END IF;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION ordering_claim IS 'Of these notifications, pending and locked by the caller: go (the turn of its key is taken for it), early (not its turn; marked as passed), busy (somebody is changing the key; ask again).';
+
+CREATE OR REPLACE FUNCTION ordering_free(tenant text, okey text, leaver uuid, stays boolean) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+  head ordering_queue;
+BEGIN
+  PERFORM FROM ordering_queue q WHERE q.tenant_id = tenant AND q.ordering_key = okey
+    ORDER BY q.seq LIMIT 1 FOR UPDATE;
+  IF NOT stays THEN
+    DELETE FROM ordering_queue q WHERE q.notification_id = leaver;
+  END IF;
+  DELETE FROM ordering_turns t WHERE t.tenant_id = tenant AND t.ordering_key = okey AND t.notification_id = leaver;
+  SELECT q.* INTO head FROM ordering_queue q WHERE q.tenant_id = tenant AND q.ordering_key = okey
+   ORDER BY q.seq LIMIT 1 FOR UPDATE;
+  IF head.passed AND NOT EXISTS (
+      SELECT FROM ordering_turns t WHERE t.tenant_id = tenant AND t.ordering_key = okey) THEN
+    UPDATE ordering_queue q SET passed = false WHERE q.notification_id = head.notification_id;
+    -- As shared.db.outbox.APPEND_PENDING writes it.
+    INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
+    SELECT n.id, n.bucket, n.topic, convert_to(n.tenant_id || '/' || n.ordering_key, 'UTF8'), n.record,
+           jsonb_strip_nulls(jsonb_build_object(
+               'attempt', n.attempt::text, 'content-type', 'application/json', 'schema-version', '1',
+               'traceparent', n.traceparent, 'correlation-id', n.correlation_id))
+      FROM notifications n WHERE n.id = head.notification_id AND n.status = 'pending';
+  END IF;
+END $$;
+COMMENT ON FUNCTION ordering_free IS 'Ends a notification''s turn and, unless it stays, its place in the queue of its key; publishes the one that is first now if its record has passed.';
+
+CREATE OR REPLACE FUNCTION ordering_follow() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+  was_in boolean := TG_OP <> 'INSERT' AND OLD.status IN ('pending', 'processing') AND OLD.attempt = 1;
+  is_in  boolean := TG_OP <> 'DELETE' AND NEW.status IN ('pending', 'processing') AND NEW.attempt = 1;
+BEGIN
+  IF is_in AND NOT was_in THEN
+    INSERT INTO ordering_queue (tenant_id, ordering_key, notification_id)
+    VALUES (NEW.tenant_id, NEW.ordering_key, NEW.id) ON CONFLICT (notification_id) DO NOTHING;
+  ELSIF was_in AND (NOT is_in OR NEW.status = 'pending') THEN
+    PERFORM ordering_free(OLD.tenant_id, OLD.ordering_key, OLD.id, is_in);
+  END IF;
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION ordering_follow IS 'Keeps ordering_queue and ordering_turns in step with notifications. Those without an ordering key never come here.';
+
+CREATE OR REPLACE TRIGGER ordering_enter AFTER INSERT ON notifications
+  FOR EACH ROW WHEN (NEW.ordering_key IS NOT NULL) EXECUTE FUNCTION ordering_follow();
+CREATE OR REPLACE TRIGGER ordering_move AFTER UPDATE ON notifications
+  FOR EACH ROW WHEN (NEW.ordering_key IS NOT NULL AND OLD.status <> NEW.status) EXECUTE FUNCTION ordering_follow();
+CREATE OR REPLACE TRIGGER ordering_delete AFTER DELETE ON notifications
+  FOR EACH ROW WHEN (OLD.ordering_key IS NOT NULL) EXECUTE FUNCTION ordering_follow();
+
 CREATE TABLE IF NOT EXISTS idempotency_keys (
   tenant_id       text NOT NULL,
   key             text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),

@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -104,7 +105,8 @@ class Deliverer:
         try:
             receipt = await self._send(job)
         except DeliveryError as error:
-            return self._ended(job, _OUTCOMES[type(error)], error.reason, retry_after_s=error.retry_after_s)
+            ended = self._ended(job, _OUTCOMES[type(error)], error.reason, retry_after_s=error.retry_after_s)
+            return replace(ended, suppress=error.suppress) if error.suppress else ended
         except Exception:
             # One record must not take the process down with it, again and again. Nobody knows how far the call came.
             log.exception("provider_failed", extra={"notification_id": job.record.id})

@@ -143,12 +143,12 @@ class Engine:
                 unheard.append(job)
             elif row is None:
                 self._drop(job, "not_pending")
-            elif row.state == "expired":
-                self._drop(job, "expired")
+            elif row.state == "claimed":
+                self._hold(job, row, answer.asked_at)
             elif row.state == "busy":
                 self._rest(job)
             else:
-                self._hold(job, row, answer.asked_at)
+                self._drop(job, row.state)
         if unheard:
             await self._ask_again(unheard)
         return len(jobs)
@@ -233,7 +233,8 @@ class Engine:
             self._outcomes.append((job, await self._attempt(job)))
             self._to_write.set()
         finally:
-            self._finished(job)
+            self._lanes.give_up_slot(job)  # its key goes on when the outcome is stored: until then the next is early
+            self._look_for_work()
 
     async def _attempt(self, job: Job) -> Ended:
         job.worker = task = asyncio.current_task()
@@ -264,6 +265,7 @@ class Engine:
             metrics.WRITE_BACK_SECONDS.observe(self._clock() - began_at)
             metrics.LEASES_TAKEN_OVER.inc(len(ended) - ours)
         for job, _ in ended:
+            self._finished(job)
             self._leave_hand(job, done=True)
         return len(ended) + await self._release_once()
 

@@ -16,7 +16,7 @@ WRITE_BACK_SECONDS = Histogram("delivery_write_back_seconds", "One write-back.",
 RECORDS_CONSUMED = Counter("delivery_records_consumed", "Records read from Kafka.", ["topic"])
 RECORDS_DROPPED = Counter(
     "delivery_records_dropped",
-    "Records that began no attempt: not_pending (sent, claimed, or cancelled), expired, taken_over.",
+    "Records that began no attempt: not_pending (sent, claimed, cancelled), expired, suppressed, early, taken_over.",
     ["reason"],
 )  # fmt: skip
 RECORDS_POISONED = Counter("delivery_records_poisoned", "Undecodable records set aside unchanged.", ["reason"])

@@ -25,13 +25,15 @@ _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&
 _DOMAIN: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9-]{1,63}")
 _RECEIPT_CHARACTERS: Final = 200
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")  # the server chose the words: 8-bit text comes as lone surrogates
+_ENHANCED: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 _REFUSED: Final = (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
 
 
 class EmailProvider:
     """Hands messages to the configured SMTP host.
 
-    A 4yz is transient, a 5yz to sender, recipient or message permanent. Whatever goes wrong before that (connecting,
+    A 4yz is transient, a 5yz to sender, recipient or message permanent; one that refuses the recipient's address
+    suppresses it. Whatever goes wrong before that (connecting,
     TLS, logging in) is transient: it is our side's to mend and says nothing about the message. After the final dot
     silence and a lost connection are unknown (RFC 1047).
     """
@@ -116,7 +118,8 @@ class EmailProvider:
 
     def _refusal(self, error: aiosmtplib.SMTPResponseException, progress: "_Progress") -> DeliveryError:
         if 500 <= error.code <= 599:
-            return PermanentDeliveryError(f"smtp_{error.code}", answered=True)
+            suppress = "address_refused" if _refuses_the_address(error) else None
+            return PermanentDeliveryError(f"smtp_{error.code}", answered=True, suppress=suppress)
         if 400 <= error.code <= 499:
             progress.answered = error.code != 421
             return TransientDeliveryError(f"smtp_{error.code}", answered=True)
@@ -148,6 +151,19 @@ def _lost(reason: str, progress: _Progress, _error: Exception) -> DeliveryError:
     if progress.link is not None and progress.link.dotted:
         return UnknownOutcomeError(reason)
     return TransientDeliveryError(reason)
+
+
+def _refuses_the_address(error: aiosmtplib.SMTPResponseException) -> bool:
+    """Say whether a permanent refusal is of the recipient's address, rather than of policy, size, sender or content.
+
+    By the enhanced code where there is one: 5.1.x but for the sender's 5.1.7 and 5.1.8 (RFC 3463 §3.2). Else by the
+    reply to RCPT TO: 550, 551, 553 (RFC 5321 §4.2.3); 552 is a full mailbox.
+    """
+    if not isinstance(error, aiosmtplib.SMTPRecipientRefused):
+        return False
+    if enhanced := _ENHANCED.match(error.message):
+        return enhanced[1] == "5" and enhanced[2] == "1" and enhanced[3] not in ("7", "8")
+    return error.code in (550, 551, 553)
 
 
 def _connect_reason(error: Exception) -> str:

@@ -40,8 +40,9 @@ class WebhookProvider:
     """Posts notifications to URLs.
 
     2xx is accepted. 408, 425, 429 and 5xx are transient, and their Retry-After is passed on. Everything else is
-    permanent: 410 by the specification; a redirect because following it would let a receiver send our signed content
-    anywhere; other 4xx because the same bytes would be refused again. Silence after the last byte is unknown.
+    permanent: 410 by the specification, which also suppresses the URL; a redirect because following it would let a
+    receiver send our signed content anywhere; other 4xx because the same bytes would be refused again. Silence after
+    the last byte is unknown.
     """
 
     name = "webhook"
@@ -148,7 +149,7 @@ def _judge(response: httpx.Response, now: float) -> Receipt:
     if status >= 500 or status in _TRANSIENT:
         delay_s = retry_after_s(response.headers.get("retry-after"), now)
         raise TransientDeliveryError(reason, retry_after_s=delay_s, answered=True)
-    raise PermanentDeliveryError(reason, answered=True)
+    raise PermanentDeliveryError(reason, answered=True, suppress="gone" if status == 410 else None)
 
 
 def _own_headers(record: Record) -> list[tuple[str, str]]:

@@ -28,13 +28,15 @@ class Ticket:
 class Claimed:
     """What became of a ticket.
 
-    `claimed`: the attempt has begun. `expired`: the notification's time had passed, and it has ended so. `busy`: it is
-    pending and another transaction holds its row; ask again.
+    `claimed`: the attempt has begun. `expired`: the notification's time had passed, and it has ended so. `suppressed`:
+    nothing is sent to its recipient; it is held until that is lifted. `early`: another of its ordering key comes
+    first, and whoever ends that one publishes this one again. `busy`: it is pending and another transaction holds its
+    row, or is changing its key; ask again.
     """
 
     id: UUID
     attempt: int
-    state: Literal["claimed", "expired", "busy"]
+    state: Literal["claimed", "expired", "suppressed", "early", "busy"]
     expires_in_s: float | None = None
 
 
@@ -43,33 +45,46 @@ def claim(conn: Connection[Any], tickets: Sequence[Ticket], *, owner: UUID, leas
 
     One statement for a whole poll batch; it waits for no row that somebody else holds. A ticket whose notification was
     cancelled, was claimed before, or waits for a later attempt is left out, which is how a record delivered twice is
-    sent once.
+    sent once. A first attempt with an ordering key needs the turn of its key: ordering_claim in init.sql.
     Raises psycopg.OperationalError when PostgreSQL is out of reach; calling again is safe.
-    Source: docs/decisions/0004-claim-before-send.md
+    Source: docs/decisions/0004-claim-before-send.md, docs/decisions/0009-order-is-guarded-by-the-claim.md
     """
     query = """
         WITH free AS (
-            SELECT n.id
+            SELECT n.id, n.attempt, n.ordering_key IS NOT NULL AND n.attempt = 1 AS ordered, s.id AS suppression_id
               FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[]) AS t(id, attempt)
               JOIN notifications n ON n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'
+              LEFT JOIN suppressions s ON s.tenant_id = n.tenant_id AND s.channel = n.channel
+                                      AND s.recipient = n.recipient AND s.lifted_at IS NULL
                FOR NO KEY UPDATE OF n SKIP LOCKED
+        ), turn AS MATERIALIZED (
+            SELECT id, verdict FROM ordering_claim(ARRAY(SELECT id FROM free WHERE ordered))
         ), moved AS (
             UPDATE notifications n
-               SET status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'processing' END, updated_at = now()
+               SET status = CASE WHEN n.expires_at <= now() THEN 'expired'
+                                 WHEN free.suppression_id IS NOT NULL THEN 'suppressed' ELSE 'processing' END,
+                   updated_at = now()
               FROM free WHERE n.id = free.id AND n.status = 'pending'
-            RETURNING n.id, n.attempt, n.tenant_id, n.status, n.expires_at
+               AND NOT (free.ordered AND EXISTS (SELECT FROM turn WHERE turn.id = free.id AND turn.verdict <> 'go'))
+            RETURNING n.id, n.attempt, n.tenant_id, n.status, n.expires_at, free.suppression_id
         ), begun AS (
             INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, owner, lease_until)
             SELECT id, attempt, tenant_id, %(owner)s, now() + %(lease_s)s * interval '1 second'
               FROM moved WHERE status = 'processing'
+        ), held AS (
+            INSERT INTO outbox_held (notification_id, suppression_id)
+            SELECT id, suppression_id FROM moved WHERE status = 'suppressed'
         ), ended AS (
-            UPDATE dlq_messages d SET status = 'resolved', resolution = 'expired', resolved_at = now()
-              FROM moved WHERE moved.status = 'expired' AND moved.attempt > 1
+            UPDATE dlq_messages d SET status = 'resolved', resolution = moved.status, resolved_at = now()
+              FROM moved WHERE moved.status IN ('expired', 'suppressed') AND moved.attempt > 1
                            AND d.notification_id = moved.id AND d.status = 'retrying'
         )
         SELECT id, attempt, CASE status WHEN 'processing' THEN 'claimed' ELSE status END,
                extract(epoch FROM expires_at - now())::float8
           FROM moved
+         UNION ALL
+        SELECT DISTINCT free.id, free.attempt, turn.verdict, NULL::float8
+          FROM free JOIN turn ON turn.id = free.id AND turn.verdict <> 'go'
          UNION ALL
         SELECT DISTINCT n.id, n.attempt, 'busy', NULL::float8
           FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[]) AS t(id, attempt)
@@ -97,6 +112,7 @@ class Ended:
     topic: str | None = None
     partition: int | None = None
     offset: int | None = None
+    suppress: str | None = None  # the recipient is gone: `gone` or `address_refused`, a reason of suppressions
 
 
 _DEAD_LETTER_HEADERS: Final[LiteralString] = f"""
@@ -117,13 +133,15 @@ def write_back(conn: Connection[Any], outcomes: Sequence[Ended], *, owner: UUID,
     """End attempts and their notifications: sent, or failed with a dead letter on its way. One statement, any number.
 
     Returns how many attempts were still this owner's to end; the others were taken over when their lease was over.
-    A repeat ends nothing twice. Raises psycopg.OperationalError when PostgreSQL is out of reach.
+    What failed because its recipient is gone suppresses that recipient as well. A repeat ends nothing twice.
+    Raises psycopg.OperationalError when PostgreSQL is out of reach.
     """
     query = f"""
         WITH o AS (
             SELECT * FROM jsonb_to_recordset(%(outcomes)s::jsonb) AS o(
                 id uuid, attempt smallint, outcome text, reason text, detail text, receipt text, provider text,
-                destination text, tries smallint, retry_after_s float8, topic text, partition int, "offset" bigint)
+                destination text, tries smallint, retry_after_s float8, topic text, partition int, "offset" bigint,
+                suppress text)
         ), ended AS (
             UPDATE delivery_attempts a
                SET outcome = o.outcome, reason = o.reason, detail = o.detail, receipt = o.receipt, tries = o.tries,
@@ -142,6 +160,16 @@ def write_back(conn: Connection[Any], outcomes: Sequence[Ended], *, owner: UUID,
             UPDATE dlq_messages d SET status = 'resolved', resolution = 'sent', resolved_at = now()
               FROM moved WHERE moved.status = 'sent' AND moved.attempt > 1
                            AND d.notification_id = moved.id AND d.status = 'retrying'
+        ), suppressed AS (
+            INSERT INTO suppressions AS s (tenant_id, channel, recipient, reason, detail, notification_id, created_by)
+            SELECT DISTINCT ON (n.tenant_id, n.channel, n.recipient)
+                   n.tenant_id, n.channel, n.recipient, o.suppress, o.reason, n.id, 'delivery_consumer'
+              FROM moved n JOIN o ON o.id = n.id AND o.suppress IS NOT NULL WHERE n.status = 'failed'
+             ORDER BY n.tenant_id, n.channel, n.recipient
+            ON CONFLICT (tenant_id, channel, recipient) DO UPDATE
+               SET reason = EXCLUDED.reason, detail = EXCLUDED.detail, notification_id = EXCLUDED.notification_id,
+                   created_by = EXCLUDED.created_by, created_at = now(), lifted_at = NULL, lifted_by = NULL
+             WHERE s.lifted_at IS NOT NULL
         ), dead AS ({APPEND_DEAD_LETTERS})
         SELECT count(*) FROM ended
     """
@@ -278,19 +306,21 @@ def replay(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str) -> bo
 
 
 def cancel(conn: Connection[Any], notification_id: UUID, *, tenant_id: str) -> bool:
-    """Cancel what has not been claimed; True if this call or an earlier one did, False for any other state.
+    """Cancel what has no attempt under way and may still get one; True if this call or an earlier one did.
 
-    After True no attempt begins: the claim asks for `pending`. The outbox row or Kafka record left behind is dropped
-    by the claim, a scheduled one's wait by the promotion.
+    That is pending, scheduled, or held for a suppression; False for any other state. After True no attempt begins: the
+    claim asks for `pending`. The outbox row or Kafka record left behind is dropped by the claim, a scheduled one's
+    wait by the promotion, a held one's when its suppression is lifted.
     """
     query = """
         WITH moved AS (
             UPDATE notifications SET status = 'cancelled', updated_at = now()
-             WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled')
+             WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled', 'suppressed')
             RETURNING id, attempt
         ), ended AS (
             UPDATE dlq_messages d SET status = 'resolved', resolution = 'cancelled', resolved_at = now()
-              FROM moved WHERE moved.attempt > 1 AND d.notification_id = moved.id AND d.status = 'retrying'
+              FROM moved WHERE moved.attempt > 1 AND d.notification_id = moved.id
+                           AND (d.status = 'retrying' OR d.resolution = 'suppressed')
         )
         SELECT EXISTS (SELECT FROM moved)
             OR EXISTS (SELECT FROM notifications

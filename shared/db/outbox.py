@@ -180,6 +180,7 @@ def promote_due(conn: Connection[Any], *, limit: int) -> int:
             UPDATE notifications n SET status = 'pending', updated_at = now()
               FROM due WHERE n.id = due.notification_id AND n.status = 'scheduled'
             RETURNING n.*
+        ), queued AS ({ENTER_QUEUE} ORDER BY n.scheduled_for, n.id
         ), published AS ({APPEND_PENDING} ORDER BY n.scheduled_for, n.id RETURNING 1)
         SELECT count(*) FROM due
     """

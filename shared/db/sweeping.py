@@ -47,12 +47,16 @@ def look(conn: Connection[Any], *, after: UUID, before: UUID, limit: int, older_
 def publish_again(conn: Connection[Any], ids: Sequence[UUID], *, dlq_topic: str) -> int:
     """Append an outbox row for each of `ids` that is still pending, or failed and untracked, and has none.
 
+    Those of one ordering key go out in its order; one that was passed over and has others before it waits for them.
     Returns how many. A record that was not lost after all makes this a duplicate, which the claim or the tracker drops.
     """
     query = f"""
         WITH stalled AS (
-            SELECT n.* FROM notifications n
+            SELECT n.*, q.seq FROM notifications n LEFT JOIN ordering_queue q ON q.notification_id = n.id
              WHERE n.id = ANY(%(ids)s::uuid[]) AND n.status IN ('pending', 'failed')
+               AND NOT (coalesce(q.passed, false) AND EXISTS (
+                   SELECT FROM ordering_queue e
+                    WHERE e.tenant_id = q.tenant_id AND e.ordering_key = q.ordering_key AND e.seq < q.seq))
                AND pg_current_xact_id() IS NOT NULL  -- the xid exists before nextval, as the relay's gaps demand
                AND NOT EXISTS (SELECT FROM outbox o WHERE o.notification_id = n.id)
         ), moved AS (
@@ -66,7 +70,7 @@ def publish_again(conn: Connection[Any], ids: Sequence[UUID], *, dlq_topic: str)
         ), pending AS (
             INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
             SELECT n.id, n.bucket, n.topic, {RECORD_KEY}, n.record, jsonb_strip_nulls({RECORD_HEADERS})
-              FROM stalled n WHERE n.status = 'pending' ORDER BY n.id
+              FROM stalled n WHERE n.status = 'pending' ORDER BY n.seq, n.id
             RETURNING 1
         ), dead AS ({APPEND_DEAD_LETTERS} RETURNING 1)
         SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM dead)

@@ -80,6 +80,34 @@ async def test_each_answer_at_each_step(step: str, reply: bytes, kind: type[Deli
     assert error.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("step", "reply", "suppress"),
+    [
+        ("RCPT", b"550 5.1.1 <reader@example.org>: no such user", "address_refused"),
+        ("RCPT", b"550-5.1.10 no mail is accepted\r\n550 5.1.10 by this domain", "address_refused"),
+        ("RCPT", b"550 unknown", "address_refused"),
+        ("RCPT", b"551 not local", "address_refused"),
+        ("RCPT", b"553 bad name", "address_refused"),
+        ("RCPT", b"550 5.1.8 bad sender", None),
+        ("RCPT", b"550 5.7.1 blocked by policy", None),
+        ("RCPT", b"550 5.2.1 mailbox disabled", None),
+        ("RCPT", b"552 5.2.2 mailbox full", None),
+        ("RCPT", b"552 over quota", None),
+        ("RCPT", b"554 no", None),
+        ("RCPT", b"450 5.1.1 later", None),
+        ("MAIL", b"550 5.1.1 no", None),
+        ("DATA", b"550 5.1.1 no", None),
+        ("DOT", b"550 5.1.1 no", None),
+    ],
+)
+async def test_only_a_refused_address_suppresses(step: str, reply: bytes, suppress: str | None) -> None:
+    """A reply to RCPT TO about the address itself: not about policy, the mailbox, the sender or the content."""
+    (error,) = await send(SmtpScript(replies={step: reply}))
+
+    assert isinstance(error, DeliveryError)
+    assert error.suppress == suppress
+
+
 async def test_a_drop_in_the_middle_of_the_message_is_transient() -> None:
     """The final dot was never sent, so nothing was accepted."""
 

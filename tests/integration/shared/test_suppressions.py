@@ -5,11 +5,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.db import accepting, suppressions
+from shared.db import accepting, attempts, dlq_messages, notifications, suppressions
 from shared.db.accepting import NewNotification
+from shared.db.notifications import Ticket
 from shared.db.suppressions import Filter, Suppression
-from shared.model import Channel
+from shared.model import Channel, Outcome
 from tests.integration.shared.conftest import Conn
+from tests.integration.shared.steps import LEASE_S, OWNER, begin, end, fail_and_track, rows, status_of, tracked
 
 New = Callable[..., NewNotification]
 
@@ -83,3 +85,142 @@ def test_held_ones_go_on_once_the_suppression_is_lifted(conn: Conn, new: New, li
     published = [id_ for (id_,) in conn.execute("SELECT notification_id FROM outbox ORDER BY seq").fetchall()]
     assert published == ([one.id for one in batch] if lifted else [])
     assert suppressions.held_count(conn, one.id, at_most=2) == (0 if lifted else 2)
+
+
+def ask(conn: Conn, one: NewNotification, attempt: int = 1) -> list[str]:
+    """Claim one; return what became of it."""
+    told = notifications.claim(conn, [Ticket(one.id, attempt)], owner=OWNER, lease_s=LEASE_S)
+    return [claimed.state for claimed in told]
+
+
+def letter_of(conn: Conn, id_: UUID) -> tuple[str, str | None]:
+    """Where a dead letter stands."""
+    letter = dlq_messages.find(conn, id_, tenant_id="default")
+    assert letter is not None
+    return letter.status, letter.resolution
+
+
+def test_the_claim_holds_back_what_goes_to_a_suppressed_recipient(conn: Conn, new: New) -> None:
+    """No attempt begins; tenant, channel and recipient must all be the same, and it must not be lifted."""
+    suppressed, free = new(), new(recipient="b@example.org")
+    accepting.insert_many(conn, [suppressed, free])
+    one = suppress(conn)
+    suppress(conn, "b@example.org", tenant_id="another")
+    suppressions.add(conn, tenant_id="default", channel=Channel.WEBHOOK, recipient="b@example.org", by="ann")
+
+    assert (ask(conn, suppressed), ask(conn, free)) == (["suppressed"], ["claimed"])
+
+    assert status_of(conn, suppressed.id) == "suppressed"
+    assert rows(conn, "SELECT notification_id, suppression_id FROM outbox_held") == [(suppressed.id, one.id)]
+    assert attempts.history(conn, suppressed.id) == []
+    assert ask(conn, suppressed) == []
+
+
+def test_what_goes_on_after_a_lift_is_claimed_as_the_same_attempt(conn: Conn, new: New) -> None:
+    """Held, lifted, resumed, sent; a recipient suppressed again holds it again."""
+    held = new()
+    accepting.insert(conn, held)
+    one = suppress(conn)
+    for _ in range(2):
+        suppress(conn)
+        assert ask(conn, held) == ["suppressed"]
+        suppressions.lift(conn, one.id, tenant_id="default", by="ann")
+        assert suppressions.resume_held(conn, limit=9) == 1
+
+    assert ask(conn, held) == ["claimed"]
+    assert rows(conn, "SELECT value, headers FROM outbox ORDER BY seq DESC LIMIT 1") == [(held.record, held.headers)]
+
+
+@pytest.mark.parametrize(("outcome", "resolution"), [(Outcome.ACCEPTED, "sent"), (Outcome.TRANSIENT, None)])
+def test_a_suppressed_retry_resolves_its_dead_letter_and_a_lift_reopens_it(
+    conn: Conn, new: New, outcome: Outcome, resolution: str | None
+) -> None:
+    """Held it is no failure that waits; afterwards the retry ends as any other does."""
+    one = new()
+    letter = fail_and_track(conn, one)
+    suppression = suppress(conn)
+    notifications.requeue_due(conn, limit=9)
+    assert ask(conn, one, 2) == ["suppressed"]
+    assert letter_of(conn, letter) == ("resolved", "suppressed")
+
+    suppressions.lift(conn, suppression.id, tenant_id="default", by="ann")
+    suppressions.resume_held(conn, limit=9)
+    assert letter_of(conn, letter) == ("retrying", None)
+    assert ask(conn, one, 2) == ["claimed"]
+    end(conn, Ticket(one.id, 2), outcome)
+    if resolution is None:
+        dlq_messages.track(conn, [tracked(one, attempt=2)])
+
+    assert letter_of(conn, letter) == ("failed" if resolution is None else "resolved", resolution)
+
+
+def test_a_replay_to_a_suppressed_recipient_ends_suppressed_too(conn: Conn, new: New) -> None:
+    """A person's word for one message does not lift the suppression."""
+    one = new()
+    letter = fail_and_track(conn, one, retry_in_s=None)
+    suppress(conn)
+
+    assert notifications.replay(conn, letter, tenant_id="default")
+
+    assert ask(conn, one, 2) == ["suppressed"]
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_what_is_held_can_be_cancelled(conn: Conn, new: New, retry: bool) -> None:
+    """It had no attempt to come but for a lift; after the cancel a lift brings none."""
+    one, letter = new(), None
+    suppression = suppress(conn)
+    if retry:
+        letter = fail_and_track_unsuppressed(conn, one)
+    else:
+        accepting.insert(conn, one)
+    assert ask(conn, one, 2 if retry else 1) == ["suppressed"]
+
+    assert notifications.cancel(conn, one.id, tenant_id="default")
+
+    conn.execute("DELETE FROM outbox")
+    suppressions.lift(conn, suppression.id, tenant_id="default", by="ann")
+    assert suppressions.resume_held(conn, limit=9) == 1
+    assert suppressions.resume_held(conn, limit=9) == 0
+    assert status_of(conn, one.id) == "cancelled"
+    assert rows(conn, "SELECT count(*) FROM outbox") == [(0,)]
+    if letter is not None:
+        assert letter_of(conn, letter) == ("resolved", "cancelled")
+
+
+def fail_and_track_unsuppressed(conn: Conn, one: NewNotification) -> UUID:
+    """Fail one before its recipient counts as suppressed, and requeue it."""
+    conn.execute("UPDATE suppressions SET lifted_at = now(), lifted_by = 'x'")
+    letter = fail_and_track(conn, one)
+    notifications.requeue_due(conn, limit=9)
+    conn.execute("UPDATE suppressions SET lifted_at = NULL, lifted_by = NULL")
+    return letter
+
+
+def test_a_failure_that_says_gone_suppresses_in_the_same_statement(conn: Conn, new: New) -> None:
+    """Several at once make one row; a lifted one is active again; the others of the batch are not touched."""
+    batch = [new(), new(), new(recipient="b@example.org"), new(recipient="c@example.org")]
+    tickets = [begin(conn, one) for one in batch]
+    lifted = suppress(conn, "b@example.org")
+    suppressions.lift(conn, lifted.id, tenant_id="default", by="ann")
+
+    for ticket, word in zip(tickets, ("gone", "gone", "address_refused", None), strict=True):
+        end(conn, ticket, Outcome.PERMANENT, reason="http_410", suppress=word)
+
+    found = {one.recipient: one for one in suppressions.list_page(conn, Filter("default", active=True), limit=9)}
+    assert set(found) == {"a@example.org", "b@example.org"}
+    first, second = found["a@example.org"], found["b@example.org"]
+    assert (first.reason, first.detail, first.notification_id) == ("gone", "http_410", batch[0].id)
+    assert (second.id, second.reason, second.created_by) == (lifted.id, "address_refused", "delivery_consumer")
+    assert [status_of(conn, one.id) for one in batch] == ["failed"] * 4
+    assert rows(conn, "SELECT count(*) FROM outbox") == [(4,)]
+
+
+def test_an_outcome_that_comes_too_late_suppresses_nothing(conn: Conn, new: New) -> None:
+    """Only the owner of an open attempt writes back, this too."""
+    one = new()
+    ticket = begin(conn, one, owner=uuid4())
+
+    end(conn, ticket, Outcome.PERMANENT, suppress="gone")
+
+    assert suppressions.list_page(conn, Filter("default"), limit=9) == []

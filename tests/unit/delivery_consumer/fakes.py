@@ -48,6 +48,7 @@ class FakeStore:
     refuse: set[str] = field(default_factory=set)
     expired: set[str] = field(default_factory=set)
     busy: set[str] = field(default_factory=set)
+    dropped: dict[str, Literal["suppressed", "early"]] = field(default_factory=dict)
     expires_in_s: float | None = None
     unheard: set[str] = field(default_factory=set)
     taken_over: bool = False
@@ -67,6 +68,8 @@ class FakeStore:
                 self._claimed.add(ticket)
             if str(ticket.id) in self.busy:
                 mine.append(Claimed(ticket.id, ticket.attempt, "busy"))
+            elif state_told := self.dropped.get(str(ticket.id)):
+                mine.append(Claimed(ticket.id, ticket.attempt, state_told))
             elif ticket not in self._claimed and str(ticket.id) not in self.refuse:
                 self._claimed.add(ticket)
                 state: Literal["expired", "claimed"] = "expired" if str(ticket.id) in self.expired else "claimed"
@@ -190,10 +193,11 @@ class Bench:
 
     async def all(self) -> None:
         """Claim, work, write back, until nothing is left to do."""
-        while await self.engine.claim_once():
+        while True:
+            asked = await self.engine.claim_once()
             await self.work()
-        while await self.engine.write_back_once():
-            pass
+            if not asked + await self.engine.write_back_once():
+                return
 
     def safe(self, topic: str = NORMAL) -> int | None:
         """The offset of partition 0 that is safe to commit."""

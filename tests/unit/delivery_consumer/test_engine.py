@@ -1,6 +1,7 @@
 """The engine on fakes, a step at a time."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 
@@ -62,6 +63,35 @@ async def test_a_key_is_sent_in_order_one_at_a_time() -> None:
         await until_blocked()
 
     assert under_way == [first, other, second, third]
+
+
+async def test_a_key_goes_on_when_the_outcome_is_stored() -> None:
+    """I12: claimed before that, the next one of the key would come early; the slot is free at once."""
+    bench = Bench()
+    bench.provider.limits = Limits(slots=1, first_slots=1, waiting=100)
+    first, second = bench.records(2, ordering_key="a")
+    (other,) = bench.records()
+
+    await bench.engine.claim_once()
+    await bench.work()
+    await bench.engine.claim_once()
+    assert bench.store.claims == [[first], [other]]
+    await bench.engine.write_back_once()
+    await bench.all()
+
+    assert bench.store.claims[2:] == [[second]]
+
+
+@pytest.mark.parametrize("told", ["early", "suppressed"])
+async def test_what_is_not_to_be_sent_now_is_passed_over(told: Literal["early", "suppressed"]) -> None:
+    """Its offset goes on: PostgreSQL knows what becomes of it. So does its key, whose next one is asked about."""
+    bench = Bench()
+    first, second = bench.records(2, ordering_key="a")
+    bench.store.dropped = {first: told}
+
+    await bench.all()
+
+    assert (bench.sent, bench.safe()) == ([second], 2)
 
 
 async def test_the_high_lane_goes_first_and_the_normal_lane_has_a_reserved_share() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from delivery_consumer.destinations import COOL_DOWN_S, MIN_CALLS, Limits
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
-from shared.model import Outcome
+from shared.model import OnUnknown, Outcome
 from shared.records import Record
 from tests.unit.delivery_consumer.fakes import Bench, running, until_blocked
 
@@ -227,3 +227,31 @@ async def test_unproven_destinations_share_half_of_the_workers() -> None:
             await until_blocked()
 
     assert len(bench.sent) == 15
+
+
+@pytest.mark.parametrize("transient_first", [False, True])
+@pytest.mark.parametrize("hold", [False, True])
+async def test_a_doubtful_outcome_is_never_repeated_within_the_attempt(hold: bool, transient_first: bool) -> None:
+    """Not even after a quick repeat: with `on_unknown: hold` a repeat would be the very duplicate it forbids."""
+    bench = Bench()
+    before = [TransientDeliveryError("http_503")] if transient_first else []
+    bench.provider.behave = failing(*before, UnknownOutcomeError("no_answer"))
+    bench.records(on_unknown=OnUnknown.HOLD if hold else OnUnknown.RETRY)
+
+    await bench.all()
+
+    (ended,) = bench.store.ended
+    assert (ended.outcome, ended.tries, len(bench.sent)) == (Outcome.UNKNOWN, 1 + transient_first, 1 + transient_first)
+
+
+async def test_a_recipient_that_is_gone_is_named_in_the_outcome() -> None:
+    """The write-back suppresses it; other failures say nothing of the kind."""
+    bench = Bench()
+    bench.provider.behave = failing(
+        PermanentDeliveryError("http_410", suppress="gone"), PermanentDeliveryError("http_404")
+    )
+    bench.records(2)
+
+    await bench.all()
+
+    assert [(ended.reason, ended.suppress) for ended in bench.store.ended] == [("http_410", "gone"), ("http_404", None)]

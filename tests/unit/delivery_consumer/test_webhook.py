@@ -145,3 +145,12 @@ def test_no_retry_after_value_breaks_anything(value: str) -> None:
     delay_s = retry_after_s(value, NOW)
 
     assert delay_s is None or 0 <= delay_s <= MAX_RETRY_AFTER_S
+
+
+@pytest.mark.parametrize(("status", "suppress"), [(410, "gone"), (404, None), (400, None), (301, None)])
+async def test_only_410_says_that_the_endpoint_is_gone(status: int, suppress: str | None) -> None:
+    """Standard Webhooks: 410 means that nothing more is to be sent there."""
+    with pytest.raises(PermanentDeliveryError) as caught:
+        await webhook_answering(status).send(a_notification(), Attempt(1))
+
+    assert caught.value.suppress == suppress
