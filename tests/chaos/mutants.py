@@ -99,8 +99,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "offsets_lost", "I4 I7 I13",
         (
             _CLAIM,
-            "AND n.attempt = t.attempt AND n.status = 'pending'\n               FOR NO KEY UPDATE",
-            "AND n.attempt = t.attempt AND n.status <> 'scheduled'\n               FOR NO KEY UPDATE",
+            "AND n.attempt = t.attempt AND n.status = 'pending'\n              LEFT JOIN",
+            "AND n.attempt = t.attempt AND n.status <> 'scheduled'\n              LEFT JOIN",
         ),
         (
             _CLAIM,
@@ -109,11 +109,11 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         (
             _CLAIM,
-            "              FROM moved WHERE status = 'processing'\n        ), ended AS (",
+            "              FROM moved WHERE status = 'processing'\n        ), held AS (",
             "              FROM moved WHERE status = 'processing'\n"
             "            ON CONFLICT (notification_id, attempt) DO UPDATE\n"
             "               SET owner = EXCLUDED.owner, lease_until = EXCLUDED.lease_until, outcome = 'begun',\n"
-            "                   ended_at = NULL\n        ), ended AS (",
+            "                   ended_at = NULL\n        ), held AS (",
         ),
     ),
     _mutant(
@@ -123,8 +123,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             _CLAIM,
             "JOIN notifications n ON n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'\n"
-            "               FOR NO KEY UPDATE",
-            "JOIN notifications n ON n.id = t.id AND n.status = 'pending'\n               FOR NO KEY UPDATE",
+            "              LEFT JOIN",
+            "JOIN notifications n ON n.id = t.id AND n.status = 'pending'\n              LEFT JOIN",
         ),
         (
             _CLAIM,
@@ -201,9 +201,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "expired", "I14",
         (
             _CLAIM,
-            "               SET status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'processing' END, "
-            "updated_at = now()\n              FROM free",
-            "               SET status = 'processing', updated_at = now()\n              FROM free",
+            "CASE WHEN n.expires_at <= now() THEN 'expired'\n                                 WHEN free.s",
+            "CASE WHEN free.s",
         ),
         ("delivery_consumer.delivery", "        if job.expires_at is not None and now >= job.expires_at:\n",
          "        if job.expires_at is not None and now >= job.expires_at + 3600:\n"),
@@ -257,7 +256,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "cancels", "I4 I13",
         (
             _CLAIM,
-            "tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled')\n            RETURNING id, attempt\n",
+            "tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled', 'suppressed')\n            RETURNING id, attempt\n",
             "tenant_id = %(tenant_id)s\n            RETURNING id, attempt\n",
         ),
     ),
@@ -281,6 +280,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "        if (key := job.key) is not None:\n            if (queue",
             "        if (key := None) is not None:\n            if (queue",
         ),
+        (_CLAIM, "n.ordering_key IS NOT NULL AND n.attempt = 1 AS ordered", "false AS ordered"),
     ),
 )  # fmt: skip
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
