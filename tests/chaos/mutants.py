@@ -256,7 +256,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "cancels", "I4 I13",
         (
             _CLAIM,
-            "tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled', 'suppressed')\n            RETURNING id, attempt\n",
+            "tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled', 'suppressed')\n"
+            "            RETURNING id, attempt\n",
             "tenant_id = %(tenant_id)s\n            RETURNING id, attempt\n",
         ),
     ),
