@@ -104,7 +104,8 @@ def ensure_topics(
     `replication` -1 takes the broker's default. Retention is 7 days, and 30 for dead letters. Raises KafkaException
     when the broker is out of reach or refuses; calling again is safe.
     """
-    admin = AdminClient(_common(settings, "notification-topics"))
+    # Its failures are raised here; what it would write beside that is a line to stderr for each attempt to connect.
+    admin = AdminClient(_common(settings, "notification-topics") | {"log_level": 0})
     existing = admin.list_topics(timeout=timeout_s).topics
     wanted = list(names)
     missing = [name for name in wanted if name not in existing]

@@ -3,6 +3,7 @@
 import secrets
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -28,3 +29,13 @@ def test_missing_topics_are_made_once_and_small_limits_are_named(
     kafka.delete_topics([small, missing])
     assert (first, second) == ([missing], [])
     assert named == {small}
+
+
+def test_brokers_out_of_reach_are_an_error_and_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    """What failed is in the exception, which the caller logs; nothing goes to stderr beside it."""
+    settings = KafkaSettings("127.0.0.1:1", "nowhere", GroupProtocol.CONSUMER)
+
+    with pytest.raises(KafkaException):
+        ensure_topics(settings, ["nowhere.webhook"], partitions=1, replication=1, timeout_s=1)
+
+    assert capfd.readouterr().err == ""
