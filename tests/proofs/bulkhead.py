@@ -62,7 +62,7 @@ def overdue(running: Lab, timeout_s: float) -> tuple[float, int, float]:
 def judge(report: Report, running: Lab, calm: Phase, hanging: Phase, *, rss: Sampler, timeout_s: float) -> None:
     """Compare the phases."""
     for name, one in (("calm", calm), ("hanging", hanging)):
-        report.figure(f"{name}: healthy ones accepted", one.accepted)
+        report.figure(f"{name}: accepted for healthy ones per s", one.accepted / (one.end - one.begin))
         report.figure(f"{name}: median ms", one.p50_s * 1000)
         report.figure(f"{name}: p99 ms", one.p99_s * 1000)
         report.figure(f"{name}: longest ms", one.worst_s * 1000)

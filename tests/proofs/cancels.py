@@ -28,6 +28,7 @@ _BATCH = 100
 _CLIENTS = 24
 _WITHIN_S = 2.0
 _CLOSE_S = 0.06
+_LAG_S = 0.05
 _FREQUENT = 0.15
 
 
@@ -67,6 +68,11 @@ class Race:
             self._closed = True
             self._changed.notify_all()
 
+    def lag_s(self) -> float:
+        """How long the most overdue cancel has waited for a client."""
+        with self._changed:
+            return max(0.0, time.time() - self.waiting[0][0]) if self.waiting else 0.0
+
     def work(self) -> None:
         """One client: cancel what is due until nothing is left."""
         api = Api(self.port)
@@ -97,10 +103,13 @@ class Race:
 
 
 def accept_batches(running: Lab, race: Race, *, count: int, per_s: float, rng: random.Random) -> None:
-    """Accept at a steady rate, and plan each one's cancel."""
-    api, began = Api(running.api_port), time.time()
+    """Accept at a steady rate, or as fast as cancels can be sent in time, and plan each one's cancel."""
+    api, next_at = Api(running.api_port), time.time()
     for first in range(0, count, _BATCH):
-        time.sleep(max(0.0, began + first / per_s - time.time()))
+        time.sleep(max(0.0, next_at - time.time()))
+        while race.lag_s() > _LAG_S and time.time() < race.give_up_at:
+            time.sleep(0.02)
+        next_at = max(next_at, time.time() - 1) + _BATCH / per_s
         now = time.time()
         due = [now + rng.uniform(0.1, _WITHIN_S) if n % 2 else None for n in range(_BATCH)]
         items = []
@@ -208,7 +217,7 @@ def main(argv: list[str]) -> int:
 def run_race(running: Lab, *, count: int, per_s: float, seed: int) -> tuple[Race, Counter[str]]:
     """Accept, cancel and kill."""
     rng = random.Random(seed)
-    race = Race(running.api_port, give_up_at=time.time() + count / per_s * 4 + 120)
+    race = Race(running.api_port, give_up_at=time.time() + count / per_s * 10 + 120)
     stop, kills = threading.Event(), Counter[str]()
     clients = [threading.Thread(target=race.work, daemon=True) for _ in range(_CLIENTS)]
     killer = threading.Thread(target=kill_in_turn, args=(running, stop, random.Random(seed + 1), kills), daemon=True)
@@ -225,5 +234,6 @@ def run_race(running: Lab, *, count: int, per_s: float, seed: int) -> tuple[Race
         for thread in (*clients, killer):
             thread.join(timeout=120)
     late = sorted(race.late_s)
-    say(f"cancels left {late[len(late) // 2] * 1000:.0f} ms late (median), {late[-1]:.1f} s at most")
+    say(f"killed {sum(kills.values())} times; {len(late)} cancels left")
+    say(f"they left {late[len(late) // 2] * 1000:.0f} ms late (median), {late[-1]:.1f} s at most")
     return race, kills

@@ -123,13 +123,15 @@ def main(argv: list[str]) -> int:
     options.add_argument("--count", type=int, default=5000, help="how many fail (%(default)s)")
     options.add_argument("--origins", type=int, default=1, help="at how many origins (%(default)s)")
     options.add_argument("--ladder", default="10,20,40,60,60,60", help="RETRY_LADDER_S (%(default)s)")
+    options.add_argument("--dlq-poll-s", default="1", help="DLQ_POLL_S (%(default)s)")
     options.add_argument("--heal-after", type=int, default=3, help="retries of all (%(default)s)")
     chosen = options.parse_args(argv)
 
     def run() -> int:
-        names = ("count", "origins", "ladder", "heal_after", "seed")
+        names = ("count", "origins", "ladder", "dlq_poll_s", "heal_after", "seed")
         report = Report("herd", {name: getattr(chosen, name) for name in names})
         environ = {"API_WORKERS": "2", "KAFKA_TOPIC_PARTITIONS": "4", "RETRY_LADDER_S": chosen.ladder}
+        environ["DLQ_POLL_S"] = chosen.dlq_poll_s
         with lab(environ, origins=chosen.origins, keep_logs=chosen.keep_logs) as running:
             api = Api(running.api_port)
             warm(running, api)
