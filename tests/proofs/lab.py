@@ -23,7 +23,6 @@ from infra.local.ports import free_port
 from infra.local.stack import DATABASE, Ports, Stack
 from tests.proofs.receiver import Row, addresses
 
-# What ends nothing any more by itself, unless a person acts.
 ENDED = ("sent", "cancelled", "expired", "suppressed")
 
 
@@ -78,14 +77,24 @@ class Lab:
         """How many notifications stand where."""
         return dict(self.rows("SELECT status, count(*) FROM notifications GROUP BY status"))
 
-    def wait_ended(self, *, timeout_s: float, besides: int = 0) -> float:
-        """Wait until all but `besides` notifications have ended; return the seconds, infinity if time was up."""
+    def unended(self, *, accepted_before: float | None = None) -> int:
+        """How many notifications may still be sent by themselves; a dead letter at rest waits for a person only."""
+        query: LiteralString = """
+            SELECT count(*) FROM notifications n
+             WHERE status <> ALL(%(ended)s) AND created_at < to_timestamp(%(before)s)
+               AND NOT (status = 'failed' AND EXISTS (
+                   SELECT FROM dlq_messages d WHERE d.notification_id = n.id AND d.attempt >= n.attempt
+                                                AND d.status = 'failed' AND d.retry_at IS NULL))"""
+        before = time.time() + 60 if accepted_before is None else accepted_before
+        with psycopg.connect(self.stack.postgres.dsn(DATABASE), autocommit=True) as conn:
+            row = conn.execute(query, {"ended": list(ENDED), "before": before}).fetchone()
+        return int(row[0]) if row else 0
+
+    def wait_ended(self, *, timeout_s: float) -> float:
+        """Wait until all notifications have ended; return the seconds, infinity if time was up."""
         began = time.monotonic()
-        while time.monotonic() - began < timeout_s:
-            if sum(count for status, count in self.counts().items() if status not in ENDED) <= besides:
-                return time.monotonic() - began
-            time.sleep(0.25)
-        return float("inf")
+        ended = until(lambda: self.unended() == 0, timeout_s=timeout_s, poll_s=0.25)
+        return time.monotonic() - began if ended else float("inf")
 
     def server_version(self) -> str:
         """PostgreSQL's version."""
