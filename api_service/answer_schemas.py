@@ -6,6 +6,7 @@ from marshmallow import Schema, fields
 
 from api_service.answer_fields import PageSchema, instant, maybe, maybe_instant, text, word
 from api_service.problems import PROBLEMS
+from api_service.queries import SuppressionReason
 from shared.model import Channel, OnUnknown, Outcome, Priority, Status
 
 
@@ -97,6 +98,12 @@ class LinkSchema(Schema):
     href = text(format="uri-reference")
 
 
+class HeldSchema(LinkSchema):
+    """The suppression that a notification is held for."""
+
+    reason = word(SuppressionReason)
+
+
 class NotificationSchema(NotificationSummarySchema):
     """A notification with its content and timeline."""
 
@@ -107,6 +114,11 @@ class NotificationSchema(NotificationSummarySchema):
     metadata = fields.Dict()
     attempts = fields.List(fields.Nested(AttemptSchema))
     dead_letter = fields.Nested(LinkSchema, allow_none=True)
+    suppression = fields.Nested(
+        HeldSchema,
+        allow_none=True,
+        metadata={"description": "Set while suppressed: lifting it sends the notification."},
+    )
 
 
 class NotificationPageSchema(PageSchema):

@@ -13,7 +13,16 @@ from api_service import metrics, openapi, problems, tracing
 from api_service.database import Database, DatabaseUnavailableError
 from api_service.inbox import Inbox
 from api_service.problems import Problem
-from api_service.routes import batches, dead_letters, destinations, docs, health, notifications, test_webhook
+from api_service.routes import (
+    batches,
+    dead_letters,
+    destinations,
+    docs,
+    health,
+    notifications,
+    suppressions,
+    test_webhook,
+)
 from api_service.services import EXTENSION, Services, ids
 from api_service.settings import ApiSettings
 from shared.records import Topics
@@ -36,7 +45,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     )
     app.before_request(_begin)
     app.after_request(_finish)
-    groups = (notifications, batches, dead_letters, destinations, test_webhook, health)
+    groups = (notifications, batches, dead_letters, suppressions, destinations, test_webhook, health)
     openapi.document(app, [module.routes for module in groups])
     app.register_blueprint(docs.blueprint)
     app.register_error_handler(Problem, _answer_problem)

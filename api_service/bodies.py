@@ -23,6 +23,15 @@ def read_json(*, max_bytes: int = MAX_BODY_BYTES) -> Any:
     return parse(read_bytes(max_bytes))
 
 
+def read_optional_json() -> Any:
+    """Return the JSON value of the request's body, None where it has none. Raises Problem as read_json does."""
+    body = read_bytes(MAX_BODY_BYTES)
+    if not body:
+        return None
+    require_type(JSON)
+    return parse(body)
+
+
 def require_type(*accepted: str) -> str:
     """Return the media type of the request's body. Raises Problem 415 for any other, and for compressed bodies."""
     request = flask.request

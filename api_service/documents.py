@@ -118,6 +118,7 @@ _NOTIFICATION_EXAMPLE: Final = {
     "message": "It will arrive on Tuesday.",
     "attempts": [{"attempt": 1, "outcome": "accepted", "began_at": AT, "ended_at": AT, "tries": 1}],
     "dead_letter": None,
+    "suppression": None,
 }
 SHOW: Final[dict[str, Any]] = {
     "responses": {"200": answer("The notification as it stands.", "Notification", _NOTIFICATION_EXAMPLE)}

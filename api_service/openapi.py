@@ -6,7 +6,16 @@ from flask import Flask, Response
 from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
-from api_service import answer_schemas, dead_letter_answers, dead_letter_schemas, destination_answers, problems, schemas
+from api_service import (
+    answer_schemas,
+    dead_letter_answers,
+    dead_letter_schemas,
+    destination_answers,
+    problems,
+    schemas,
+    suppression_answers,
+    suppression_schemas,
+)
 from api_service.routing import Routes
 from api_service.services import ids
 
@@ -41,8 +50,10 @@ def document(app: Flask, groups: list[Routes]) -> Any:
     components = api.spec.components
     components.schema("EmailNotification", schema=schemas.EmailSchema)
     components.schema("WebhookNotification", schema=schemas.WebhookSchema)
+    components.schema("Suppress", schema=suppression_schemas.SuppressSchema)
+    components.schema("Lift", schema=suppression_schemas.LiftSchema)
     components.schema("Discard", schema=dead_letter_schemas.DiscardSchema)
-    for schema in (*answer_schemas.ALL, *dead_letter_answers.ALL, *destination_answers.ALL):
+    for schema in (*answer_schemas.ALL, *dead_letter_answers.ALL, *suppression_answers.ALL, *destination_answers.ALL):
         name = schema.__name__.removesuffix("Schema")
         if name not in components.schemas:  # nested in one before, and registered with it
             components.schema(name, schema=schema)

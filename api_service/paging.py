@@ -12,7 +12,7 @@ from api_service.faults import FaultyValueError
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 250
 _NOTIFICATION: Final = struct.Struct(">1s16s")
-_DEAD_LETTER: Final = struct.Struct(">1sq16s")
+_INSTANT: Final = struct.Struct(">1sq16s")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -30,12 +30,30 @@ def read_notification_cursor(cursor: str) -> UUID:
 
 def dead_letter_cursor(before: tuple[datetime, UUID]) -> str:
     """Return the cursor of the page that begins before a dead letter."""
-    return _encode(_DEAD_LETTER.pack(b"d", (before[0] - _EPOCH) // _MICROSECOND, before[1].bytes))
+    return _encode_instant(b"d", before)
 
 
 def read_dead_letter_cursor(cursor: str) -> tuple[datetime, UUID]:
     """Return the first_failed_at and id in a cursor. Raises FaultyValueError."""
-    _, micros, before = _decode(cursor, _DEAD_LETTER, b"d")
+    return _decode_instant(b"d", cursor)
+
+
+def suppression_cursor(before: tuple[datetime, UUID]) -> str:
+    """Return the cursor of the page that begins before a suppression."""
+    return _encode_instant(b"s", before)
+
+
+def read_suppression_cursor(cursor: str) -> tuple[datetime, UUID]:
+    """Return the created_at and id in a cursor. Raises FaultyValueError."""
+    return _decode_instant(b"s", cursor)
+
+
+def _encode_instant(kind: bytes, before: tuple[datetime, UUID]) -> str:
+    return _encode(_INSTANT.pack(kind, (before[0] - _EPOCH) // _MICROSECOND, before[1].bytes))
+
+
+def _decode_instant(kind: bytes, cursor: str) -> tuple[datetime, UUID]:
+    _, micros, before = _decode(cursor, _INSTANT, kind)
     try:
         return _EPOCH + timedelta(microseconds=micros), UUID(bytes=before)
     except OverflowError as error:

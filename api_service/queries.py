@@ -23,6 +23,14 @@ class LetterStatus(StrEnum):
     RESOLVED = "resolved"
 
 
+class SuppressionReason(StrEnum):
+    """Why nothing is sent to a recipient: its receiver said so, or a person did."""
+
+    GONE = "gone"
+    ADDRESS_REFUSED = "address_refused"
+    MANUAL = "manual"
+
+
 class Flag(StrEnum):
     """A yes or no in a query."""
 
@@ -79,6 +87,15 @@ class DestinationsQuery(_PageQuery):
     channel = fields.Word(Channel)
 
 
+class SuppressionsQuery(_PageQuery):
+    """Which suppressions to list."""
+
+    channel = fields.Word(Channel)
+    recipient = fields.Text(_bounded, metadata={"description": "Exactly as stored."})
+    reason = fields.Word(SuppressionReason)
+    active = fields.Word(Flag, metadata={"description": "false: those that have been lifted."})
+
+
 class BatchQuery(_Query):
     """How a batch is taken."""
 
@@ -89,6 +106,7 @@ class BatchQuery(_Query):
 NOTIFICATIONS: Final = NotificationsQuery()
 DEAD_LETTERS: Final = DeadLettersQuery()
 DESTINATIONS: Final = DestinationsQuery()
+SUPPRESSIONS: Final = SuppressionsQuery()
 BATCH: Final = BatchQuery()
 NOTHING: Final = _Query()
 

@@ -1,4 +1,4 @@
-"""What notifications, dead letters and destinations look like to a client."""
+"""What notifications, dead letters, suppressions and destinations look like to a client."""
 
 import base64
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ from shared.db.accepting import NewNotification
 from shared.db.attempts import Attempt
 from shared.db.destinations import Seen, SeenByOne
 from shared.db.dlq_messages import DeadLetter
-from shared.db.notification_lists import Notification, Summary
+from shared.db.notification_lists import Held, Notification, Summary
+from shared.db.suppressions import Suppression
 
 NOTIFICATIONS_PATH: Final = "/api/v1/notifications"
 DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"
+SUPPRESSIONS_PATH: Final = "/api/v1/suppressions"
 DESTINATIONS_PATH: Final = "/api/v1/destinations"
 _TELLING: Final = ("auth", "token", "secret", "key", "password", "signature", "cookie", "session")
 _HIDDEN: Final = "(hidden)"
@@ -31,6 +33,11 @@ def notification_path(notification_id: UUID) -> str:
 def dead_letter_path(dead_letter_id: UUID) -> str:
     """Return where a dead letter is found."""
     return f"{DEAD_LETTERS_PATH}/{dead_letter_id}"
+
+
+def suppression_path(suppression_id: UUID) -> str:
+    """Return where a suppression is found."""
+    return f"{SUPPRESSIONS_PATH}/{suppression_id}"
 
 
 def accepted(new: NewNotification) -> dict[str, Any]:
@@ -58,14 +65,18 @@ def summary(notification: Summary) -> dict[str, Any]:
     }
 
 
-def detail(notification: Notification, attempts: Sequence[Attempt], dead_letter_id: UUID | None) -> dict[str, Any]:
+def detail(
+    notification: Notification, attempts: Sequence[Attempt], dead_letter_id: UUID | None, held: Held | None = None
+) -> dict[str, Any]:
     """Return a notification with its content and its timeline."""
     record = orjson.loads(notification.record)
     content = {name: record[name] for name in _CONTENT if name in record}
     if "headers" in content:
         content["headers"] = _without_credentials(content["headers"])
     link = {"id": dead_letter_id, "href": dead_letter_path(dead_letter_id)} if dead_letter_id else None
-    return summary(notification) | content | {"attempts": [asdict(one) for one in attempts], "dead_letter": link}
+    suppression = asdict(held) | {"href": suppression_path(held.id)} if held else None
+    timeline = {"attempts": [asdict(one) for one in attempts], "dead_letter": link, "suppression": suppression}
+    return summary(notification) | content | timeline
 
 
 def _without_credentials(headers: dict[str, Any]) -> dict[str, Any]:
@@ -126,3 +137,16 @@ def destination_summary(seen: Seen) -> dict[str, Any]:
 def destination_detail(seen: Seen, consumers: Sequence[SeenByOne]) -> dict[str, Any]:
     """Return a destination over all consumers, and what each of them holds against it."""
     return destination_summary(seen) | {"consumers": [asdict(one) for one in consumers]}
+
+
+def suppression_summary(one: Suppression) -> dict[str, Any]:
+    """Return a suppression as a list shows it."""
+    body = asdict(one) | {"active": one.active, "href": suppression_path(one.id)}
+    del body["tenant_id"]
+    body["notification_href"] = notification_path(one.notification_id) if one.notification_id else None
+    return body
+
+
+def suppression_detail(one: Suppression, held: int) -> dict[str, Any]:
+    """Return a suppression with how many notifications are held for it."""
+    return suppression_summary(one) | {"held": held}

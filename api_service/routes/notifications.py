@@ -19,6 +19,7 @@ from api_service.services import origin, services
 from shared.db import attempts, dlq_messages, notification_lists, notifications
 from shared.db.accepting import NewNotification
 from shared.db.notification_lists import Filter, Notification
+from shared.model import Status
 
 routes: Final = Routes("notifications", "Send notifications and follow them.")
 OPERATION: Final = f"POST {NOTIFICATIONS_PATH}"
@@ -92,7 +93,8 @@ def _detail(conn: Connection[Any], notification_id: UUID) -> dict[str, Any]:
     flask.g.notification_id = str(notification_id)
     found = _find(conn, notification_id)
     dead_letter_id = dlq_messages.find_id(conn, notification_id)
-    return detail(found, attempts.history(conn, notification_id), dead_letter_id)
+    held = notification_lists.held_for(conn, notification_id) if found.status == Status.SUPPRESSED else None
+    return detail(found, attempts.history(conn, notification_id), dead_letter_id, held)
 
 
 def _find(conn: Connection[Any], notification_id: UUID) -> Notification:

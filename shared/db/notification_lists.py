@@ -51,6 +51,23 @@ def find(conn: Connection[Any], notification_id: UUID, *, tenant_id: str) -> Not
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The suppression that a notification is held for, and its reason."""
+
+    id: UUID
+    reason: str
+
+
+def held_for(conn: Connection[Any], notification_id: UUID) -> Held | None:
+    """Return what a suppressed notification waits for; None where it does not wait, or no longer."""
+    query = """
+        SELECT s.id, s.reason FROM outbox_held h JOIN suppressions s ON s.id = h.suppression_id
+         WHERE h.notification_id = %s
+    """
+    return conn.cursor(row_factory=class_row(Held)).execute(query, (notification_id,)).fetchone()
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """Which notifications to list; None means any. `low` and `high` bound the id, whose first bits are its time."""
 

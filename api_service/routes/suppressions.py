@@ -1,0 +1,114 @@
+"""Suppressions: recipients nothing is sent to, until a person lifts them."""
+
+from typing import Any, Final
+from uuid import UUID
+
+import flask
+from flask import Response
+from psycopg import Connection
+
+from api_service import bodies, paging, queries, suppression_documents, suppression_schemas
+from api_service.accept import DEFAULT_TENANT
+from api_service.faults import FaultyValueError
+from api_service.problems import Problem
+from api_service.representations import SUPPRESSIONS_PATH, suppression_detail, suppression_summary
+from api_service.responses import json_response
+from api_service.routing import Routes
+from api_service.services import services
+from shared.db import suppressions
+from shared.db.suppressions import Filter, Suppression
+
+LOOK_AT: Final = 2_000
+"""Reasons are told apart here, a page of so many at a time: a rare one may leave a page short."""
+COUNT_TO: Final = 10_000
+routes: Final = Routes("suppressions", "Recipients nothing is sent to, and what is held for them.")
+
+
+@routes.add("GET", SUPPRESSIONS_PATH, doc=suppression_documents.LIST_SUPPRESSIONS)
+def list_suppressions() -> Response:
+    """List suppressions, newest first, those that were lifted too.
+
+    A page may be short, or empty, with more to come: go on until has_more is false.
+    """
+    query = queries.load(queries.SUPPRESSIONS, flask.request.args)
+    limit, reason = query["limit"], query.get("reason")
+    active = query.get("active")
+    where = Filter(
+        tenant_id=DEFAULT_TENANT,
+        channel=query.get("channel"),
+        recipient=query.get("recipient"),
+        active=None if active is None else active is queries.Flag.TRUE,
+        before=_before(query.get("cursor")),
+    )
+    look_at = limit + 1 if reason is None else LOOK_AT
+    rows = services().database.run(lambda conn: suppressions.list_page(conn, where, limit=look_at))
+    fitting = [one for one in rows if reason is None or one.reason == reason]
+    last = fitting[limit - 1] if len(fitting) > limit else rows[-1] if len(rows) == look_at else None
+    return json_response(
+        {
+            "data": [suppression_summary(one) for one in fitting[:limit]],
+            "next_cursor": paging.suppression_cursor((last.created_at, last.id)) if last else None,
+            "has_more": last is not None,
+        }
+    )
+
+
+def _before(cursor: str | None) -> Any:
+    try:
+        return paging.read_suppression_cursor(cursor) if cursor else None
+    except FaultyValueError as error:
+        raise queries.fault_in("cursor", error) from error
+
+
+@routes.add("GET", f"{SUPPRESSIONS_PATH}/<uuid:suppression_id>", doc=suppression_documents.SHOW_SUPPRESSION)
+def show(suppression_id: UUID) -> Response:
+    """Show a suppression and how many notifications are held for it."""
+
+    def read(conn: Connection[Any]) -> dict[str, Any]:
+        return _detail(conn, suppressions.find(conn, suppression_id, tenant_id=DEFAULT_TENANT))
+
+    return json_response(services().database.run(read))
+
+
+def _detail(conn: Connection[Any], found: Suppression | None) -> dict[str, Any]:
+    if found is None:
+        raise Problem("not_found", "there is no suppression with this id")
+    return suppression_detail(found, suppressions.held_count(conn, found.id, at_most=COUNT_TO))
+
+
+@routes.add("POST", SUPPRESSIONS_PATH, doc=suppression_documents.SUPPRESS)
+def suppress() -> Response:
+    """Send nothing to a recipient from now on: its notifications are held.
+
+    Attempts that have begun are not called back. One that is active already is answered as it is; one that was lifted
+    is active again under its id.
+    """
+    wanted = suppression_schemas.load_suppress(bodies.read_json())
+
+    def add(conn: Connection[Any]) -> dict[str, Any]:
+        added = suppressions.add(
+            conn,
+            tenant_id=DEFAULT_TENANT,
+            channel=wanted["channel"],
+            recipient=wanted["recipient"],
+            by=wanted["by"],
+            detail=wanted.get("reason_note"),
+        )
+        return _detail(conn, added)
+
+    return json_response(services().database.run(add))
+
+
+@routes.add("POST", f"{SUPPRESSIONS_PATH}/<uuid:suppression_id>/lift", doc=suppression_documents.LIFT_SUPPRESSION)
+def lift(suppression_id: UUID) -> Response:
+    """Send to a recipient again, first of all what is held for it, in the order accepted.
+
+    The body may be left out. A repeat changes nothing and answers 200 again; held counts what has not gone on yet.
+    """
+    body = bodies.read_optional_json()
+    by = suppression_schemas.load_lift({} if body is None else body)["by"]
+
+    def resume(conn: Connection[Any]) -> dict[str, Any]:
+        return _detail(conn, suppressions.lift(conn, suppression_id, tenant_id=DEFAULT_TENANT, by=by))
+
+    return json_response(services().database.run(resume))

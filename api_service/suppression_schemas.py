@@ -1,0 +1,80 @@
+"""What a person may say about suppressions."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from marshmallow import ValidationError
+
+from api_service import addresses, fields
+from api_service.faults import FaultyValueError, FieldFault, field_faults
+from api_service.problems import invalid
+from api_service.schemas import StrictSchema
+from shared.model import Channel
+
+MAX_NOTE_CHARS: Final = 500
+MAX_BY_CHARS: Final = 100
+_CHECKS: Final[dict[Channel, Callable[[str], str]]] = {
+    Channel.EMAIL: addresses.checked_email,
+    Channel.WEBHOOK: addresses.checked_url,
+}
+
+
+def _note(text: str) -> str:
+    if not text.strip() or len(text) > MAX_NOTE_CHARS:
+        raise FaultyValueError("invalid_note", f"1 to {MAX_NOTE_CHARS} characters")
+    return text
+
+
+def _by(text: str) -> str:
+    if not text.strip() or len(text) > MAX_BY_CHARS or not text.isprintable():
+        raise FaultyValueError("invalid_by", f"1 to {MAX_BY_CHARS} printable characters")
+    return text
+
+
+_BY_LIMITS: Final = {"minLength": 1, "maxLength": MAX_BY_CHARS, "default": "api"}
+
+
+class SuppressSchema(StrictSchema):
+    """Which recipient nothing is to be sent to."""
+
+    channel = fields.Word(Channel, required=True)
+    recipient = fields.Text(
+        str, required=True, metadata={"description": "As in a notification of this channel; URLs match as a whole."}
+    )
+    reason_note = fields.Text(_note, metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS, "description": "Why."})
+    by = fields.Text(_by, load_default="api", metadata=_BY_LIMITS | {"description": "Who says so."})
+
+
+class LiftSchema(StrictSchema):
+    """Who lifts a suppression."""
+
+    by = fields.Text(_by, load_default="api", metadata=_BY_LIMITS)
+
+
+_SUPPRESS: Final = SuppressSchema()
+_LIFT: Final = LiftSchema()
+
+
+def load_suppress(body: Any) -> dict[str, Any]:
+    """Return the fields of a body, the recipient as a notification stores it. Raises Problem with every fault."""
+    faults: list[FieldFault] = []
+    try:
+        found = dict(_SUPPRESS.load(body))
+    except ValidationError as error:
+        found, faults = dict(error.valid_data or {}), list(field_faults(error.messages))
+    if "channel" in found and "recipient" in found:
+        try:
+            found["recipient"] = _CHECKS[found["channel"]](found["recipient"])
+        except FaultyValueError as error:
+            faults.append(FieldFault("/recipient", error.fault))
+    if faults:
+        raise invalid(faults)
+    return found
+
+
+def load_lift(body: Any) -> dict[str, Any]:
+    """Return the fields of a body. Raises Problem with every fault."""
+    try:
+        return dict(_LIFT.load(body))
+    except ValidationError as error:
+        raise invalid(list(field_faults(error.messages))) from error
