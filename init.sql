@@ -373,6 +373,27 @@ COMMENT ON COLUMN destination_reports.destination IS 'scheme://host:port of a we
 COMMENT ON COLUMN destination_reports.calls IS 'Calls the breaker judges by: those of the last 15 to 30 seconds. failures: how many of them failed.';
 COMMENT ON INDEX destination_reports_not_closed IS 'Which destinations are left alone at the moment? The state changes rarely, so updates of the numbers stay heap-only.';
 
+CREATE TABLE IF NOT EXISTS audit_marks (
+  only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+  mark     uuid NOT NULL,
+  passed   bigint NOT NULL,
+  moved_at timestamptz NOT NULL
+);
+COMMENT ON TABLE audit_marks IS 'The ledger''s mark: up to which id everything was verified, and how many ids that were. See shared/db/ledger.py.';
+
+CREATE TABLE IF NOT EXISTS audit_books (
+  status  text PRIMARY KEY,
+  settled bigint NOT NULL DEFAULT 0,
+  pruned  bigint NOT NULL DEFAULT 0,
+  ahead   bigint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE audit_books IS 'The ledger''s counts by status, which only grow: settled behind the mark, pruned of those, pruned ahead of the mark.';
+
+CREATE TABLE IF NOT EXISTS audit_open (
+  notification_id uuid PRIMARY KEY
+);
+COMMENT ON TABLE audit_open IS 'Behind the ledger''s mark and not settled: live, failed, suppressed, or breaking a rule. Each run looks at these again.';
+
 CREATE OR REPLACE VIEW outbox_event AS
 SELECT id,
        recipient,

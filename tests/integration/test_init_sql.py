@@ -200,6 +200,7 @@ ROWS: dict[str, Callable[[], dict[str, Any]]] = {
         "calls": 0,
         "failures": 0,
     },
+    "audit_marks": lambda: {"mark": uuid4(), "passed": 1, "moved_at": NOW},
 }
 
 FORBIDDEN: list[tuple[str, str, dict[str, Any]]] = [
@@ -232,6 +233,7 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any]]] = [
     ("idempotency_keys_request_sha256_check", "idempotency_keys", {"request_sha256": b"short"}),
     ("destination_reports_breaker_check", "destination_reports", {"breaker": "ajar", "next_probe_at": NOW}),
     ("destination_reports_check", "destination_reports", {"breaker": "open"}),
+    ("audit_marks_only_one_check", "audit_marks", {"only_one": False}),
 ]
 
 
