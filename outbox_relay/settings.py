@@ -16,6 +16,7 @@ class Settings:
     topic_replication: int  # KAFKA_TOPIC_REPLICATION: the same; -1 takes the broker's default
     sweep_after_s: float  # SWEEP_AFTER_S: what stood still for longer, with no outbox row, is published again
     idempotency_keep_s: float  # IDEMPOTENCY_KEEP_S: how long stored answers are kept
+    retention_days: int = 30  # RETENTION_DAYS: what ended longer ago is deleted; 0 keeps it for ever
     outage_wait_s: float = 0.5
 
 
@@ -29,6 +30,7 @@ def read_settings(env: Environment) -> Settings:
         topic_replication=_replication(env),
         sweep_after_s=env.seconds("SWEEP_AFTER_S", 300, low=1, high=604_800),
         idempotency_keep_s=env.seconds("IDEMPOTENCY_KEEP_S", 86_400, low=86_400, high=31_536_000),
+        retention_days=env.integer("RETENTION_DAYS", 30, low=0, high=36_500),
     )
 
 

@@ -1,4 +1,4 @@
-"""What waits is seen to: due rows promoted, overdue leases ended, the lost published again, old keys forgotten.
+"""What waits is seen to: due rows promoted, overdue leases ended, the lost published again, the old deleted.
 
 One relay at a time does this, whoever holds the upkeep lock; each task is one statement that may run anywhere, twice.
 """
@@ -14,8 +14,10 @@ from uuid import UUID
 from psycopg import Connection
 
 from outbox_relay import metrics
+from outbox_relay.pruner import WALK_ROWS, Pruner
 from outbox_relay.settings import Settings
-from shared.db import OUTAGE, Session, idempotency_keys, notifications, outbox, sweeping
+from outbox_relay.steadiness import ServerClock
+from shared.db import OUTAGE, Session, idempotency_keys, notifications, outbox, suppressions, sweeping
 from shared.db.outages import OutageLog
 from shared.records import Topics
 
@@ -25,7 +27,8 @@ _UPKEEP_LOCK: Final = 7_246_193
 _CHUNK: Final = 500
 _WALK_ROWS: Final = 2_000
 LEASE_GRACE_S: Final = 15.0
-"""After a database outage owners get this long to write back before their leases are called over."""
+"""After a database outage, or a jump of its clock, owners get this long to renew or write back before their leases are
+called over."""
 
 _FIRST_ID: Final = UUID(int=0)
 _LAST_ID: Final = UUID(int=2**128 - 1)
@@ -40,6 +43,7 @@ class Task:
     every_s: float
     work: Callable[[Connection[Any]], int]
     next_at: float = 0.0
+    full_chunk: int = _CHUNK
 
 
 class Sweeper:
@@ -98,6 +102,8 @@ class Upkeep:
         self._outages = OutageLog(log)
         self._leader_on: Connection[Any] | None = None
         self._rescue_from = 0.0
+        self._server_clock = ServerClock()
+        self._pruner = Pruner(settings.retention_days, settings.idempotency_keep_s)
         self._oldest_age_s = 0.0
         dlq_topic = Topics(settings.kafka.topic_prefix).dlq
         self._sweeper = Sweeper(settings.sweep_after_s, dlq_topic)
@@ -105,6 +111,7 @@ class Upkeep:
         self._tasks = [
             Task("promote", 0.1, lambda conn: outbox.promote_due(conn, limit=_CHUNK)),
             Task("end_leases", 1.0, self._end_leases),
+            Task("resume_held", 1.0, lambda conn: suppressions.resume_held(conn, limit=_CHUNK)),
             Task("gauges", 5.0, self._measure),
             Task("sweep", 1.0, self._sweep),
             Task(
@@ -112,6 +119,7 @@ class Upkeep:
                 60.0,
                 lambda conn: idempotency_keys.prune(conn, older_than_s=settings.idempotency_keep_s, limit=_CHUNK),
             ),
+            Task("prune", 1.0, self._prune, full_chunk=WALK_ROWS // 2),
         ]
 
     def run(self) -> None:
@@ -148,7 +156,7 @@ class Upkeep:
             if time.monotonic() >= task.next_at:
                 rows = task.work(conn)
                 metrics.UPKEEP_ROWS.labels(task.name).inc(rows)
-                task.next_at = 0.0 if rows >= _CHUNK else time.monotonic() + task.every_s
+                task.next_at = 0.0 if rows >= task.full_chunk else time.monotonic() + task.every_s
                 moved += rows
         return moved
 
@@ -157,17 +165,28 @@ class Upkeep:
         return self._session.fault()
 
     def _end_leases(self, conn: Connection[Any]) -> int:
-        if time.monotonic() < self._rescue_from:
-            return 0
-        ended = notifications.end_overdue_leases(conn, dlq_topic=self._dlq_topic, limit=_CHUNK)
+        with conn.transaction():  # one now() for the look at the clock and for the leases
+            if self._server_clock.jumped(conn):
+                self._rescue_from = time.monotonic() + LEASE_GRACE_S
+                log.warning("postgres_clock_jumped")
+            if time.monotonic() < self._rescue_from:
+                return 0
+            ended = notifications.end_overdue_leases(conn, dlq_topic=self._dlq_topic, limit=_CHUNK)
         if ended:
             log.warning("leases_over", extra={"attempts": ended})
         return ended
 
+    def _prune(self, conn: Connection[Any]) -> int:
+        return 0 if self._is_behind() else self._pruner.run_once(conn)
+
     def _sweep(self, conn: Connection[Any]) -> int:
-        if self._oldest_age_s > self._settings.sweep_after_s:
-            return 0  # the relay is behind, as when Kafka is away: what waits is late, not lost
+        if self._is_behind():
+            return 0
         return self._sweeper.run_once(conn)
+
+    def _is_behind(self) -> bool:
+        """Say whether the relay is, as when Kafka is away: what waits is late, not lost, and no time to tidy up."""
+        return self._oldest_age_s > self._settings.sweep_after_s
 
     def _measure(self, conn: Connection[Any]) -> int:
         state = outbox.state(conn)

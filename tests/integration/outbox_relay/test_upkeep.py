@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -10,8 +11,10 @@ import pytest
 
 from outbox_relay import metrics
 from outbox_relay.upkeep import LEASE_GRACE_S, Upkeep
-from shared.db import accepting, notifications
+from shared.db import accepting, attempts, notifications, suppressions
 from shared.db.notifications import Ticket
+from shared.model import Channel
+from tests.integration import ledger_rows
 from tests.integration.notifications import TOPICS, new_notification
 from tests.integration.outbox_relay.test_relay import settings_for, until
 from tests.servers import Database, FreshTopics
@@ -103,3 +106,82 @@ def test_nothing_is_swept_while_the_relay_is_behind(
 def notification_status(conn: psycopg.Connection[Any]) -> str:
     """The status of the one notification there is."""
     return str(conn.execute("SELECT status FROM notifications").fetchall()[0][0])
+
+
+def test_a_clock_that_jumps_ends_no_lease_before_its_owner_could_renew(
+    conn: psycopg.Connection[Any], upkeep: Callable[[], Upkeep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's clock leaps by three hours: all leases look over, and all owners are alive."""
+    one = new_notification()
+    accepting.insert(conn, one)
+    owner = uuid4()
+    notifications.claim(conn, [Ticket(one.id, 1)], owner=owner, lease_s=10)
+    keeper = upkeep()
+    keeper.lead()
+    keeper._rescue_from = 0.0
+    keeper.run_once()
+    keeper._server_clock._last = moved_back(keeper._server_clock._last, 3 * 3600)
+    conn.execute("UPDATE delivery_attempts SET lease_until = lease_until - interval '3 hours'")
+
+    again(keeper)
+    jumped = notification_status(conn)
+    attempts.renew(conn, [Ticket(one.id, 1)], owner=owner, lease_s=60)
+    monkeypatch.setattr("outbox_relay.upkeep.time.monotonic", lambda: keeper._rescue_from + 1)
+    again(keeper)
+    renewed = notification_status(conn)
+    conn.execute("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+    again(keeper)
+
+    assert (jumped, renewed, notification_status(conn)) == ("processing", "processing", "failed")
+
+
+def moved_back(look: tuple[float, float, float] | None, seconds: float) -> tuple[float, float, float]:
+    """A look at the server's clock as it would have been, had the clock jumped by so much since."""
+    assert look
+    return look[0], look[1], look[2] - seconds
+
+
+def again(keeper: Upkeep) -> None:
+    """Run every task once more, at once."""
+    for task in keeper._tasks:
+        task.next_at = 0.0
+    keeper.run_once()
+
+
+def test_what_was_held_goes_on_once_its_suppression_is_lifted(
+    conn: psycopg.Connection[Any], upkeep: Callable[[], Upkeep]
+) -> None:
+    """Within a second or so, as part of the upkeep."""
+    one = new_notification()
+    accepting.insert(conn, one)
+    suppression = suppressions.add(
+        conn, tenant_id="default", channel=Channel.EMAIL, recipient="a@example.org", by="test"
+    )
+    conn.execute("UPDATE notifications SET status = 'suppressed'")
+    conn.execute("INSERT INTO outbox_held (notification_id, suppression_id) VALUES (%s, %s)", (one.id, suppression.id))
+    keeper = upkeep()
+    keeper.lead()
+
+    keeper.run_once()
+    held = notification_status(conn)
+    suppressions.lift(conn, suppression.id, tenant_id="default", by="test")
+    again(keeper)
+
+    assert (held, notification_status(conn)) == ("suppressed", "pending")
+
+
+def test_the_old_is_pruned_unless_the_relay_is_behind(
+    conn: psycopg.Connection[Any], upkeep: Callable[[], Upkeep]
+) -> None:
+    """RETENTION_DAYS after it ended; not while the outbox waits for Kafka."""
+    ledger_rows.sent(conn, age=timedelta(days=40))
+    keeper = upkeep()
+    keeper.lead()
+    keeper._oldest_age_s = 1e6
+
+    behind = (keeper._prune(conn), conn.execute("SELECT count(*) FROM notifications").fetchall())
+    again(keeper)
+    again(keeper)
+
+    assert behind == (0, [(1,)])
+    assert conn.execute("SELECT count(*) FROM notifications").fetchall() == [(0,)]
