@@ -13,14 +13,12 @@ def delay_s(
 ) -> float | None:
     """Return the seconds before retry number `retry_count` + 1, None where the ladder has ended.
 
-    The rung is spread evenly over 0.5 to 1.5 of its length, so that what failed in one second comes back over a time
-    as long as the rung. A receiver's Retry-After is a lower bound: the spread is added to it, or all who were told
-    the same delay would return together.
+    Whatever the receiver asked for, what failed in one second comes back evenly over a time as long as the rung: from
+    half of it or, where that is later, from the receiver's Retry-After. One draw, on purpose: the later of two would
+    favour the end of that time, and a herd would form there again.
     """
     if retry_count >= len(ladder_s):
         return None
     rung_s = ladder_s[retry_count]
-    own_s = rung_s * (0.5 + rng.random())
-    if retry_after_s is None or retry_after_s <= 0:
-        return own_s
-    return max(own_s, min(retry_after_s, RETRY_AFTER_CAP_S) + rung_s * rng.random())
+    asked_s = min(retry_after_s or 0.0, RETRY_AFTER_CAP_S)
+    return max(rung_s / 2, asked_s) + rung_s * rng.random()

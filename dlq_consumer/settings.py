@@ -12,7 +12,7 @@ class Settings:
     service: ServiceSettings
     kafka: KafkaSettings
     retry_ladder_s: tuple[float, ...]  # RETRY_LADDER_S: seconds before each retry; its length is the limit of retries
-    poll_s: float  # DLQ_POLL_S: how often due retries are looked for
+    poll_s: float  # DLQ_POLL_S: how often due retries and new bulk retries are looked for
     batch_rows: int = 500
     outage_wait_s: float = 0.5
 
@@ -25,7 +25,7 @@ def read_settings(env: Environment) -> Settings:
         retry_ladder_s=env.listed(
             "RETRY_LADDER_S", "60,300,1800,7200,28800,86400", "positive seconds, separated by commas", _delay_s
         ),
-        poll_s=env.seconds("DLQ_POLL_S", 1, low=0.05, high=60),
+        poll_s=env.seconds("DLQ_POLL_S", 0.2, low=0.05, high=60),
     )
 
 

@@ -245,8 +245,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "refusing_receiver", "I17",
         (
             "dlq_consumer.backoff",
-            "    own_s = rung_s * (0.5 + rng.random())\n",
-            "    own_s = rung_s\n",
+            "    return max(rung_s / 2, asked_s) + rung_s * rng.random()\n",
+            "    return max(rung_s, asked_s)\n",
         ),
     ),
     # The API
