@@ -169,13 +169,90 @@ CREATE UNIQUE INDEX IF NOT EXISTS dlq_messages_source ON dlq_messages
 CREATE INDEX IF NOT EXISTS dlq_messages_due ON dlq_messages (retry_at) WHERE status = 'failed' AND retry_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS dlq_messages_listed ON dlq_messages (tenant_id, first_failed_at, id);
 COMMENT ON TABLE dlq_messages IS 'Dead letters, one per notification: what failed, why, and when it is tried again. retry_at NULL on a failed row: at rest, waits for a person.';
-COMMENT ON COLUMN dlq_messages.original_payload IS 'The bytes of the record as Kafka carried them, unchanged, whether or not they can be decoded.';
+COMMENT ON COLUMN dlq_messages.original_payload IS 'The bytes of the record as Kafka carried them, unchanged, whether or not they can be decoded. Its key, headers, topic, partition and offset are those of the first failure, too.';
 COMMENT ON COLUMN dlq_messages.failure_class IS 'transient, permanent, unknown: the receiver''s side. poison: ours. Alerts tell a dead customer URL from a broken pipeline by this.';
-COMMENT ON COLUMN dlq_messages.fingerprint IS 'failure_class|destination|reason: dead letters with one cause share it.';
+COMMENT ON COLUMN dlq_messages.fingerprint IS 'failure_class|destination|reason, bounded, as it is in an index: dead letters with one cause share it.';
 COMMENT ON COLUMN dlq_messages.rest_reason IS 'Why no retry is planned: permanent, retries_used_up, on_unknown_hold, poison, refused_by_kafka.';
 COMMENT ON INDEX dlq_messages_source IS 'Undecodable bytes are known by where they stood, so that reading them twice tracks them once; by their digest too, since a topic made anew begins at offset 0 again.';
 COMMENT ON INDEX dlq_messages_due IS 'The scheduler''s question: which retries have come due?';
 COMMENT ON INDEX dlq_messages_listed IS 'Listing a tenant''s dead letters, newest first.';
+
+ALTER TABLE dlq_messages ADD COLUMN IF NOT EXISTS retry_id uuid;
+CREATE INDEX IF NOT EXISTS dlq_messages_by_cause ON dlq_messages (tenant_id, fingerprint, last_failed_at, id)
+  INCLUDE (status, failure_class, channel, retry_at, first_failed_at) WHERE status <> 'resolved';
+CREATE INDEX IF NOT EXISTS dlq_messages_failed ON dlq_messages (tenant_id, last_failed_at, id) WHERE status = 'failed';
+COMMENT ON COLUMN dlq_messages.retry_id IS 'The bulk retry that took it last, a row of dlq_retries.';
+COMMENT ON INDEX dlq_messages_by_cause IS 'What has failed, by cause: groups are counted from this index alone, and those resolved, which are most, are not in it.';
+COMMENT ON INDEX dlq_messages_failed IS 'A bulk retry''s walk over what has failed, longest ago first.';
+
+CREATE TABLE IF NOT EXISTS dlq_retries (
+  id              uuid PRIMARY KEY,
+  tenant_id       text NOT NULL,
+  status          text NOT NULL CHECK (status IN ('canary', 'waiting', 'running', 'done', 'stopped', 'cancelled')),
+  failure_class   text,
+  channel         text,
+  fingerprint     text,
+  reason          text,
+  destination     text,
+  failed_from     timestamptz,
+  failed_to       timestamptz,
+  rate_per_s      float8 NOT NULL CHECK (rate_per_s BETWEEN 0.1 AND 1000),
+  canary          integer NOT NULL CHECK (canary BETWEEN 0 AND 100),
+  by              text NOT NULL CHECK (length(by) BETWEEN 1 AND 100),
+  note            text,
+  matched         integer NOT NULL,
+  retried         integer NOT NULL DEFAULT 0,
+  sent            integer NOT NULL DEFAULT 0,
+  failed          integer NOT NULL DEFAULT 0,
+  ended_otherwise integer NOT NULL DEFAULT 0,
+  stop_reason     text,
+  created_at      timestamptz NOT NULL DEFAULT now(),
+  finished_at     timestamptz,
+  ended_by        text,
+  ended_note      text,
+  next_at         timestamptz NOT NULL DEFAULT now(),
+  after_at        timestamptz NOT NULL DEFAULT '-infinity',
+  after_id        uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+  exhausted       boolean NOT NULL DEFAULT false,
+  CONSTRAINT dlq_retries_filter_check
+       CHECK (num_nonnulls(failure_class, channel, fingerprint, reason, destination, failed_from, failed_to) > 0),
+  CONSTRAINT dlq_retries_counts_check CHECK (sent + failed + ended_otherwise <= retried),
+  CONSTRAINT dlq_retries_finished_check
+       CHECK ((status IN ('done', 'stopped', 'cancelled')) = (finished_at IS NOT NULL)),
+  CONSTRAINT dlq_retries_stopped_check CHECK ((status = 'stopped') = (stop_reason IS NOT NULL))
+);
+CREATE INDEX IF NOT EXISTS dlq_retries_open ON dlq_retries (created_at)
+  WHERE finished_at IS NULL OR sent + failed + ended_otherwise < retried;
+CREATE INDEX IF NOT EXISTS dlq_retries_listed ON dlq_retries (tenant_id, id);
+COMMENT ON TABLE dlq_retries IS 'Retries of many dead letters by a filter: what a person asked for, and how far it has come. All its state is here, so that any dlq_consumer can go on with it.';
+COMMENT ON COLUMN dlq_retries.status IS 'canary: the first letters go out; waiting: for how they end; running: the others follow; stopped: a canary failed.';
+COMMENT ON COLUMN dlq_retries.ended_otherwise IS 'Neither sent nor failed: cancelled, expired or suppressed on the way.';
+COMMENT ON COLUMN dlq_retries.next_at IS 'When the next letter may go out, by this server''s clock: the rate is kept by it.';
+COMMENT ON COLUMN dlq_retries.after_at IS 'With after_id how far the walk over dlq_messages_failed has come.';
+COMMENT ON COLUMN dlq_retries.exhausted IS 'Nothing is left to send; it is done once all that was sent has ended.';
+COMMENT ON INDEX dlq_retries_open IS 'The executor''s question: which of them have something left to do or to count?';
+COMMENT ON INDEX dlq_retries_listed IS 'Listing a tenant''s bulk retries, newest first.';
+
+CREATE TABLE IF NOT EXISTS dlq_actions (
+  id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  dead_letter_id uuid NOT NULL,
+  at             timestamptz NOT NULL DEFAULT now(),
+  action         text NOT NULL CHECK (action IN ('retried', 'discarded', 'retried_by_filter')),
+  by             text NOT NULL CHECK (length(by) BETWEEN 1 AND 100),
+  note           text,
+  retry_id       uuid,
+  attempt        smallint,
+  outcome        text CHECK (outcome IN ('sent', 'failed', 'cancelled', 'expired', 'suppressed')),
+  CONSTRAINT dlq_actions_retry_check CHECK ((action = 'retried_by_filter') = (retry_id IS NOT NULL)),
+  CONSTRAINT dlq_actions_attempt_check CHECK ((action = 'discarded') = (attempt IS NULL))
+);
+CREATE INDEX IF NOT EXISTS dlq_actions_dead_letter ON dlq_actions (dead_letter_id, id);
+CREATE INDEX IF NOT EXISTS dlq_actions_retry ON dlq_actions (retry_id, outcome) WHERE retry_id IS NOT NULL;
+COMMENT ON TABLE dlq_actions IS 'What persons did about dead letters, written in the transaction that did it.';
+COMMENT ON COLUMN dlq_actions.attempt IS 'The attempt that a retry began.';
+COMMENT ON COLUMN dlq_actions.outcome IS 'How that attempt ended, noted for bulk retries; NULL: not yet.';
+COMMENT ON INDEX dlq_actions_dead_letter IS 'The history of a dead letter.';
+COMMENT ON INDEX dlq_actions_retry IS 'What a bulk retry still waits for, and what of it failed.';
 
 CREATE TABLE IF NOT EXISTS suppressions (
   id              uuid PRIMARY KEY DEFAULT gen_random_uuid(),

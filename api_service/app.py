@@ -15,6 +15,7 @@ from api_service.inbox import Inbox
 from api_service.problems import Problem
 from api_service.routes import (
     batches,
+    dead_letter_retries,
     dead_letters,
     destinations,
     docs,
@@ -45,7 +46,10 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     )
     app.before_request(_begin)
     app.after_request(_finish)
-    groups = (notifications, batches, dead_letters, suppressions, destinations, test_webhook, health)
+    groups = (
+        *(notifications, batches, dead_letters, dead_letter_retries, suppressions, destinations),
+        *(test_webhook, health),
+    )
     openapi.document(app, [module.routes for module in groups])
     app.register_blueprint(docs.blueprint)
     app.register_error_handler(Problem, _answer_problem)

@@ -1,12 +1,20 @@
 """What a person may say about dead letters."""
 
-from typing import Final
+from typing import Any, Final
+
+from marshmallow import ValidationError
 
 from api_service import fields
-from api_service.faults import FaultyValueError
+from api_service.addresses import MAX_URL_CHARS
+from api_service.faults import Fault, FaultyValueError, field_faults
+from api_service.problems import invalid
 from api_service.schemas import StrictSchema
+from shared.model import Channel, FailureClass
 
 MAX_REASON_CHARS: Final = 500
+MAX_BY_CHARS: Final = 100
+MAX_RATE_PER_S: Final = 1000
+MAX_CANARY: Final = 100
 
 
 def _reason(text: str) -> str:
@@ -15,10 +23,95 @@ def _reason(text: str) -> str:
     return text
 
 
+def _note(text: str) -> str:
+    if not text.strip() or len(text) > MAX_REASON_CHARS:
+        raise FaultyValueError("invalid_note", f"1 to {MAX_REASON_CHARS} characters")
+    return text
+
+
+def _by(text: str) -> str:
+    if not text.strip() or len(text) > MAX_BY_CHARS or not text.isprintable():
+        raise FaultyValueError("invalid_name", f"1 to {MAX_BY_CHARS} printable characters")
+    return text
+
+
+def _bounded(text: str) -> str:
+    if not 1 <= len(text) <= MAX_URL_CHARS:
+        raise FaultyValueError("invalid", f"1 to {MAX_URL_CHARS} characters")
+    return text
+
+
+_BY: Final = {
+    "minLength": 1,
+    "maxLength": MAX_BY_CHARS,
+    "description": "Who says so; kept as it is given, since there is no authentication yet.",
+}
+_NOTE: Final = {"minLength": 1, "maxLength": MAX_REASON_CHARS, "description": "Why; kept in the history."}
+_EXACTLY: Final = {"minLength": 1, "maxLength": MAX_URL_CHARS}
+
+
 class DiscardSchema(StrictSchema):
     """Why a dead letter is not tried again."""
 
     reason = fields.Text(_reason, required=True, metadata={"minLength": 1, "maxLength": MAX_REASON_CHARS})
+    by = fields.Text(_by, load_default="api", metadata=_BY)
+
+
+class DecisionSchema(StrictSchema):
+    """Who decides, and why."""
+
+    by = fields.Text(_by, load_default="api", metadata=_BY)
+    note = fields.Text(_note, load_default=None, metadata=_NOTE)
+
+
+class RetryFilterSchema(StrictSchema):
+    """Which failed dead letters; at least one of these, and a dead letter fits that fits all that are given."""
+
+    failure_class = fields.Word(FailureClass)
+    channel = fields.Word(Channel)
+    fingerprint = fields.Text(_bounded, metadata=_EXACTLY | {"description": "As GET /dead-letters/groups shows it."})
+    reason = fields.Text(_bounded, metadata=_EXACTLY | {"description": "A constant such as http_503."})
+    destination = fields.Text(_bounded, metadata=_EXACTLY | {"description": "A webhook's origin, or the SMTP server."})
+    failed_from = fields.Instant(metadata={"description": "Failed last at or after this instant."})
+    failed_to = fields.Instant(metadata={"description": "Failed last before this instant."})
+
+
+class BulkRetrySchema(StrictSchema):
+    """A retry of all that fits a filter."""
+
+    filter = fields.Part(RetryFilterSchema, required=True)
+    dry_run = fields.YesNo(load_default=True, metadata={"description": "true: only say what it would take."})
+    rate_per_s = fields.Number(low=0.1, high=MAX_RATE_PER_S, load_default=10.0, metadata={
+        "description": "How many go out per second, the canary included."})  # fmt: skip
+    canary = fields.Count(low=0, high=MAX_CANARY, load_default=10, metadata={
+        "description": "How many go first; the others follow once so many were sent, unless one failed."})  # fmt: skip
+    by = fields.Text(_by, load_default="api", metadata=_BY)
+    note = fields.Text(_note, load_default=None, metadata=_NOTE)
 
 
 DISCARD: Final = DiscardSchema()
+DECISION: Final = DecisionSchema()
+BULK_RETRY: Final = BulkRetrySchema()
+ALL: Final = (DiscardSchema, DecisionSchema, RetryFilterSchema, BulkRetrySchema)
+
+
+def load(schema: StrictSchema, body: Any) -> dict[str, Any]:
+    """Return what a body says. Raises Problem 400 naming each field that is wrong."""
+    try:
+        said: dict[str, Any] = schema.load(body)
+    except ValidationError as error:
+        raise invalid(list(field_faults(error.messages))) from error
+    return said
+
+
+def load_bulk_retry(body: Any) -> dict[str, Any]:
+    """Return a bulk retry whose filter is one: without any condition it would take everything that ever failed."""
+    said = load(BULK_RETRY, body)
+    wanted = said["filter"]
+    if not wanted:
+        fault = Fault("empty", "at least one of " + ", ".join(RetryFilterSchema().fields))
+        raise invalid(list(field_faults({"filter": [fault]})))
+    if "failed_from" in wanted and "failed_to" in wanted and wanted["failed_to"] <= wanted["failed_from"]:
+        fault = Fault("before_start", "failed_to must be later than failed_from")
+        raise invalid(list(field_faults({"filter": {"failed_to": [fault]}})))
+    return said

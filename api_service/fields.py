@@ -197,3 +197,52 @@ class WholeNumber(ma.fields.Integer):
         ):
             raise ValidationError(self._fault)
         return int(value)
+
+
+class Number(ma.fields.Float):
+    """A JSON number within bounds."""
+
+    def __init__(self, *, low: float, high: float, **options: Any) -> None:
+        metadata = {"minimum": low, "maximum": high} | dict(options.pop("metadata", {}))
+        super().__init__(error_messages=_CODED, metadata=metadata, **options)
+        self._low, self._high = low, high
+        self._fault = Fault("out_of_range", f"a number from {low:g} to {high:g}")
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> float:
+        if type(value) not in (int, float) or not self._low <= value <= self._high:
+            raise ValidationError(self._fault)
+        return float(value)
+
+
+class Count(ma.fields.Integer):
+    """A JSON integer within bounds."""
+
+    def __init__(self, *, low: int, high: int, **options: Any) -> None:
+        metadata = {"minimum": low, "maximum": high} | dict(options.pop("metadata", {}))
+        super().__init__(error_messages=_CODED, metadata=metadata, **options)
+        self._low, self._high = low, high
+        self._fault = Fault("out_of_range", f"a whole number from {low} to {high}")
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> int:
+        if type(value) is not int or not self._low <= value <= self._high:
+            raise ValidationError(self._fault)
+        return value
+
+
+class YesNo(ma.fields.Boolean):
+    """A JSON true or false, nothing that merely looks like one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(error_messages=_CODED, **options)
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> bool:
+        if type(value) is not bool:
+            raise refuse("not_a_boolean", "true or false is expected")
+        return value
+
+
+class Part(ma.fields.Nested):
+    """A JSON object that has a schema of its own."""
+
+    def __init__(self, schema: type[ma.Schema], **options: Any) -> None:
+        super().__init__(schema, error_messages=_CODED, **options)

@@ -52,8 +52,8 @@ def document(app: Flask, groups: list[Routes]) -> Any:
     components.schema("WebhookNotification", schema=schemas.WebhookSchema)
     components.schema("Suppress", schema=suppression_schemas.SuppressSchema)
     components.schema("Lift", schema=suppression_schemas.LiftSchema)
-    components.schema("Discard", schema=dead_letter_schemas.DiscardSchema)
-    for schema in (*answer_schemas.ALL, *dead_letter_answers.ALL, *suppression_answers.ALL, *destination_answers.ALL):
+    shown = (*answer_schemas.ALL, *dead_letter_answers.ALL, *suppression_answers.ALL, *destination_answers.ALL)
+    for schema in (*dead_letter_schemas.ALL, *shown):
         name = schema.__name__.removesuffix("Schema")
         if name not in components.schemas:  # nested in one before, and registered with it
             components.schema(name, schema=schema)

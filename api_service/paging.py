@@ -13,6 +13,7 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 250
 _NOTIFICATION: Final = struct.Struct(">1s16s")
 _INSTANT: Final = struct.Struct(">1sq16s")
+_RETRY: Final = _NOTIFICATION
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -25,6 +26,17 @@ def notification_cursor(before: UUID) -> str:
 def read_notification_cursor(cursor: str) -> UUID:
     """Return the id in a cursor. Raises FaultyValueError."""
     _, before = _decode(cursor, _NOTIFICATION, b"n")
+    return UUID(bytes=before)
+
+
+def retry_cursor(before: UUID) -> str:
+    """Return the cursor of the page that begins before a bulk retry."""
+    return _encode(_RETRY.pack(b"r", before.bytes))
+
+
+def read_retry_cursor(cursor: str) -> UUID:
+    """Return the id in a cursor. Raises FaultyValueError."""
+    _, before = _decode(cursor, _RETRY, b"r")
     return UUID(bytes=before)
 
 

@@ -31,6 +31,24 @@ class SuppressionReason(StrEnum):
     MANUAL = "manual"
 
 
+class OpenLetterStatus(StrEnum):
+    """Where a dead letter stands that has not been resolved."""
+
+    FAILED = "failed"
+    RETRYING = "retrying"
+
+
+class RetryStatus(StrEnum):
+    """Where a bulk retry stands."""
+
+    CANARY = "canary"
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+
+
 class Flag(StrEnum):
     """A yes or no in a query."""
 
@@ -96,6 +114,22 @@ class SuppressionsQuery(_PageQuery):
     active = fields.Word(Flag, metadata={"description": "false: those that have been lifted."})
 
 
+class GroupsQuery(_Query):
+    """Which dead letters to count."""
+
+    status = fields.Word(OpenLetterStatus, load_default=OpenLetterStatus.FAILED, metadata={"default": "failed"})
+    failure_class = fields.Word(FailureClass)
+    channel = fields.Word(Channel)
+    limit = fields.WholeNumber(low=1, high=MAX_LIMIT, load_default=DEFAULT_LIMIT, metadata={
+        "description": "How many groups, the largest first."})  # fmt: skip
+
+
+class RetriesQuery(_PageQuery):
+    """Which bulk retries to list."""
+
+    status = fields.Word(RetryStatus)
+
+
 class BatchQuery(_Query):
     """How a batch is taken."""
 
@@ -107,6 +141,8 @@ NOTIFICATIONS: Final = NotificationsQuery()
 DEAD_LETTERS: Final = DeadLettersQuery()
 DESTINATIONS: Final = DestinationsQuery()
 SUPPRESSIONS: Final = SuppressionsQuery()
+GROUPS: Final = GroupsQuery()
+RETRIES: Final = RetriesQuery()
 BATCH: Final = BatchQuery()
 NOTHING: Final = _Query()
 

@@ -12,7 +12,9 @@ import orjson
 from shared.db.accepting import NewNotification
 from shared.db.attempts import Attempt
 from shared.db.destinations import Seen, SeenByOne
+from shared.db.dlq_actions import Action
 from shared.db.dlq_messages import DeadLetter
+from shared.db.dlq_retries import Retry
 from shared.db.notification_lists import Held, Notification, Summary
 from shared.db.suppressions import Suppression
 
@@ -20,6 +22,11 @@ NOTIFICATIONS_PATH: Final = "/api/v1/notifications"
 DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"
 SUPPRESSIONS_PATH: Final = "/api/v1/suppressions"
 DESTINATIONS_PATH: Final = "/api/v1/destinations"
+RETRIES_PATH: Final = f"{DEAD_LETTERS_PATH}/retries"
+FILTER_FIELDS: Final = (
+    *("failure_class", "channel", "fingerprint", "reason", "destination"),
+    *("failed_from", "failed_to"),
+)
 _TELLING: Final = ("auth", "token", "secret", "key", "password", "signature", "cookie", "session")
 _HIDDEN: Final = "(hidden)"
 _CONTENT: Final = ("subject", "message", "payload", "headers", "metadata")
@@ -96,12 +103,33 @@ def letter_summary(letter: DeadLetter) -> dict[str, Any]:
     return body
 
 
-def letter_detail(letter: DeadLetter, attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """Return a dead letter with the record as Kafka carried it, its credentials hidden, and the attempts before it."""
-    return letter_summary(letter) | {
+def letter_detail(letter: DeadLetter, attempts: Sequence[Attempt], actions: Sequence[Action]) -> dict[str, Any]:
+    """Return a dead letter with the record as Kafka carried it, its credentials hidden, and its history."""
+    return letter_with_actions(letter, actions) | {
         "original_payload": _payload(letter.original_payload),
         "attempts": [asdict(one) for one in attempts],
     }
+
+
+def letter_with_actions(letter: DeadLetter, actions: Sequence[Action]) -> dict[str, Any]:
+    """Return a dead letter with what persons did about it."""
+    return letter_summary(letter) | {"actions": [asdict(one) for one in actions]}
+
+
+def retry_path(retry_id: UUID) -> str:
+    """Return where a bulk retry is found."""
+    return f"{RETRIES_PATH}/{retry_id}"
+
+
+def retry_filter(selected: Any) -> dict[str, Any]:
+    """Return the conditions of a bulk retry that are given."""
+    return {name: value for name in FILTER_FIELDS if (value := getattr(selected, name)) is not None}
+
+
+def retry_summary(retry: Retry) -> dict[str, Any]:
+    """Return a bulk retry as it stands."""
+    body = {name: value for name, value in asdict(retry).items() if name not in FILTER_FIELDS}
+    return body | {"filter": retry_filter(retry), "under_way": retry.under_way, "href": retry_path(retry.id)}
 
 
 def _payload(value: bytes | None) -> dict[str, str] | None:

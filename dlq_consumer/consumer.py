@@ -1,4 +1,4 @@
-"""The loop: read dead letters, record them with triage's verdict, commit; and publish again what has come due.
+"""The loop: read dead letters, record them with triage's verdict, commit; publish again what is due or asked for.
 
 It never produces: a retry is an outbox row, written in the transaction that moves the status, so nothing that came
 from the DLQ topic can go back onto it. A crash anywhere repeats reads, which change nothing the second time.
@@ -16,6 +16,7 @@ from confluent_kafka.cimpl import Message
 
 from dlq_consumer import metrics
 from dlq_consumer.letters import UNOWNED_TENANT, Letter, Place, read_letter
+from dlq_consumer.retries import BulkRetries
 from dlq_consumer.settings import Settings
 from dlq_consumer.triage import DeadLetter, Rest, triage
 from shared.db import OUTAGE, Session, dlq_messages, notifications
@@ -26,7 +27,7 @@ from shared.records import Topics, decode_headers
 
 log = logging.getLogger(__name__)
 
-_POLL_WAIT_S: Final = 0.2
+_POLL_WAIT_S: Final = 0.1
 _ASK_EVERY_S: Final = 2.0
 
 
@@ -48,6 +49,7 @@ class DlqConsumer:
         self._next_ask = 0.0
         self._untracked: list[Message] = []
         self._next_look = 0.0
+        self._bulk_retries = BulkRetries(poll_s=settings.poll_s)
         self._polled_at = time.monotonic()
 
     def run(self) -> None:
@@ -67,7 +69,7 @@ class DlqConsumer:
         self._session.drop()
 
     def run_once(self) -> int:
-        """Track one batch and requeue what is due; return how many dead letters were touched.
+        """Track one batch, requeue what is due, take bulk retries further; return how many dead letters were touched.
 
         A batch that could not be recorded is kept and recorded by the next call; its offsets are not committed.
         """
@@ -75,7 +77,7 @@ class DlqConsumer:
             self._untracked = self._poll()
         tracked = self.track(self._untracked)
         self._untracked = []
-        return tracked + self.requeue_due()
+        return tracked + self.requeue_due() + self._bulk_retries.run_once(self._session.connection())
 
     def track(self, messages: Sequence[Message]) -> int:
         """Record dead letters, then commit their offsets; return how many there were."""

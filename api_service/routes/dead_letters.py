@@ -1,26 +1,25 @@
 """Dead letters: look at them, send them again, or let them rest."""
 
+from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
 import flask
 from flask import Response
-from marshmallow import ValidationError
 from psycopg import Connection
 
 from api_service import bodies, dead_letter_schemas, paging, queries
 from api_service import dead_letter_documents as documents
 from api_service.accept import DEFAULT_TENANT
-from api_service.faults import FaultyValueError, field_faults
-from api_service.problems import Problem, invalid
-from api_service.representations import DEAD_LETTERS_PATH, letter_detail, letter_summary
+from api_service.faults import FaultyValueError
+from api_service.problems import Problem
+from api_service.representations import DEAD_LETTERS_PATH, letter_detail, letter_summary, letter_with_actions
 from api_service.responses import json_response
 from api_service.routing import Routes
 from api_service.services import services
-from shared.db import attempts, dlq_messages, notifications
+from shared.db import attempts, dlq_actions, dlq_groups, dlq_messages
 from shared.db.dlq_messages import DeadLetter, Filter
 
-BY: Final = "api"
 routes: Final = Routes("dead letters", "What could not be delivered, and what a person does about it.")
 
 
@@ -50,14 +49,34 @@ def _before(cursor: str | None) -> Any:
         raise queries.fault_in("cursor", error) from error
 
 
+@routes.add("GET", f"{DEAD_LETTERS_PATH}/groups", doc=documents.GROUP_DEAD_LETTERS)
+def group() -> Response:
+    """Count what has not been resolved by its cause, the largest groups first.
+
+    A cause is a failure class, a destination and a reason: its fingerprint is what a retry of the group filters by.
+    """
+    query = queries.load(queries.GROUPS, flask.request.args)
+    groups, count = services().database.run(
+        lambda conn: dlq_groups.largest(
+            conn,
+            tenant_id=DEFAULT_TENANT,
+            status=query["status"],
+            failure_class=query.get("failure_class"),
+            channel=query.get("channel"),
+            limit=query["limit"],
+        )
+    )
+    return json_response({"data": [asdict(one) for one in groups], "groups": count, "has_more": count > len(groups)})
+
+
 @routes.add("GET", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>", doc=documents.SHOW_DEAD_LETTER)
 def show(dead_letter_id: UUID) -> Response:
-    """Show a dead letter with its original payload and the attempts that led to it."""
+    """Show a dead letter with its original payload, its attempts, and what persons did about it."""
 
     def read(conn: Connection[Any]) -> dict[str, Any]:
         letter = _find(conn, dead_letter_id)
         history = attempts.history(conn, letter.notification_id) if letter.notification_id else []
-        return letter_detail(letter, history)
+        return letter_detail(letter, history, dlq_actions.history(conn, dead_letter_id))
 
     return json_response(services().database.run(read))
 
@@ -73,17 +92,24 @@ def _find(conn: Connection[Any], dead_letter_id: UUID) -> DeadLetter:
 def retry(dead_letter_id: UUID) -> Response:
     """Send a failed dead letter again now, as the next attempt of its notification.
 
-    Takes no body. A repeat is refused with 409 while the attempt is on its way.
+    A body may say who decides, and why. A repeat is refused with 409 while the attempt is on its way.
     """
+    said = read_decision()
 
     def replay(conn: Connection[Any]) -> dict[str, Any]:
-        replayed = notifications.replay(conn, dead_letter_id, tenant_id=DEFAULT_TENANT)
+        replayed = dlq_actions.replay(conn, dead_letter_id, tenant_id=DEFAULT_TENANT, **said)
         letter = _find(conn, dead_letter_id)
         if not replayed:
             raise _not_replayable(letter)
-        return letter_summary(letter)
+        return letter_with_actions(letter, dlq_actions.history(conn, dead_letter_id))
 
     return json_response(services().database.run(replay, repeatable=False), 202)
+
+
+def read_decision() -> dict[str, Any]:
+    """Return who decides, and why, in the optional body. Raises Problem."""
+    body = bodies.read_optional_json()
+    return dead_letter_schemas.load(dead_letter_schemas.DECISION, {} if body is None else body)
 
 
 def _not_replayable(letter: DeadLetter) -> Problem:
@@ -102,17 +128,16 @@ def discard(dead_letter_id: UUID) -> Response:
 
     Repeating it changes nothing and answers 200 again.
     """
-    try:
-        note = dead_letter_schemas.DISCARD.load(bodies.read_json())["reason"]
-    except ValidationError as error:
-        raise invalid(list(field_faults(error.messages))) from error
+    said = dead_letter_schemas.load(dead_letter_schemas.DISCARD, bodies.read_json())
 
     def resolve(conn: Connection[Any]) -> dict[str, Any]:
-        discarded = dlq_messages.discard(conn, dead_letter_id, tenant_id=DEFAULT_TENANT, by=BY, note=note)
+        discarded = dlq_actions.discard(
+            conn, dead_letter_id, tenant_id=DEFAULT_TENANT, by=said["by"], note=said["reason"]
+        )
         letter = _find(conn, dead_letter_id)
         if not discarded:
             detail = f"a dead letter that is {letter.status} cannot be discarded"
             raise Problem("wrong_state", detail, extra={"state": letter.status})
-        return letter_summary(letter)
+        return letter_with_actions(letter, dlq_actions.history(conn, dead_letter_id))
 
     return json_response(services().database.run(resolve))

@@ -12,6 +12,10 @@ from psycopg.types.json import Jsonb
 
 from shared.model import FailureClass
 
+MAX_PART_CHARS: Final = 300
+"""Of a destination or a reason in a fingerprint: two of them, four bytes a character, stay within what a page of an
+index takes (2,704 bytes). Only poison, whose headers anybody may have written, comes near it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
@@ -36,8 +40,9 @@ class Tracked:
 
     @property
     def fingerprint(self) -> str:
-        """Return what dead letters with one cause have in common."""
-        return f"{self.failure_class}|{self.destination or ''}|{self.reason}"
+        """Return what dead letters with one cause have in common; bounded, since an index holds it."""
+        destination = (self.destination or "")[:MAX_PART_CHARS]
+        return f"{self.failure_class}|{destination}|{self.reason[:MAX_PART_CHARS]}"
 
 
 _INSERT: Final[LiteralString] = """
@@ -54,9 +59,8 @@ _TRACK: Final[LiteralString] = (
     _INSERT
     + """
     ON CONFLICT (notification_id) DO UPDATE
-       SET attempt = EXCLUDED.attempt, headers = EXCLUDED.headers, topic = EXCLUDED.topic,
-           partition = EXCLUDED.partition, "offset" = EXCLUDED."offset", failure_class = EXCLUDED.failure_class,
-           reason = EXCLUDED.reason, destination = EXCLUDED.destination, fingerprint = EXCLUDED.fingerprint,
+       SET attempt = EXCLUDED.attempt, failure_class = EXCLUDED.failure_class, reason = EXCLUDED.reason,
+           destination = EXCLUDED.destination, fingerprint = EXCLUDED.fingerprint,
            error_message = EXCLUDED.error_message, status = 'failed', retry_at = EXCLUDED.retry_at,
            rest_reason = EXCLUDED.rest_reason, last_failed_at = now()
      WHERE dlq_messages.attempt < EXCLUDED.attempt AND dlq_messages.status <> 'resolved'
@@ -74,6 +78,8 @@ _TRACK_UNDECODABLE: Final[LiteralString] = (
 
 def track(conn: Connection[Any], letters: Sequence[Tracked]) -> None:
     """Record dead letters; reading one again changes nothing, a later attempt of the same notification updates its row.
+
+    The original (payload, key, headers, place) and the first error stay those of the first failure.
 
     Raises psycopg.OperationalError when PostgreSQL is out of reach; calling again is safe. The batch is one pipeline
     and, on an autocommit connection, one transaction.
@@ -142,6 +148,7 @@ class DeadLetter:
     resolution: str | None
     resolved_by: str | None
     resolution_note: str | None
+    retry_id: UUID | None  # the bulk retry that took it last
     payload_bytes: int
     original_payload: bytes | None = field(default=None, repr=False)
 
@@ -150,7 +157,7 @@ _COLUMNS: Final[
     LiteralString
 ] = """id, notification_id, channel, attempt, message_key, headers, topic, partition, "offset",
     failure_class, reason, destination, fingerprint, first_error, error_message, retry_count, status, retry_at,
-    rest_reason, first_failed_at, last_failed_at, resolved_at, resolution, resolved_by, resolution_note,
+    rest_reason, first_failed_at, last_failed_at, resolved_at, resolution, resolved_by, resolution_note, retry_id,
     coalesce(octet_length(original_payload), 0) AS payload_bytes"""
 
 
@@ -203,20 +210,3 @@ def find_id(conn: Connection[Any], notification_id: UUID) -> UUID | None:
     """Return the id of a notification's dead letter, None where it has none."""
     query = "SELECT id FROM dlq_messages WHERE notification_id = %s"
     return conn.cursor(row_factory=scalar_row).execute(query, (notification_id,)).fetchone()
-
-
-def discard(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str, by: str, note: str) -> bool:
-    """Resolve a failed dead letter without another attempt; True if this call or an earlier one did."""
-    query = """
-        WITH moved AS (
-            UPDATE dlq_messages SET status = 'resolved', resolution = 'discarded', resolved_at = now(), retry_at = NULL,
-                                    rest_reason = NULL, resolved_by = %(by)s, resolution_note = %(note)s
-             WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND status = 'failed' RETURNING 1
-        )
-        SELECT EXISTS (SELECT FROM moved)
-            OR EXISTS (SELECT FROM dlq_messages WHERE id = %(id)s AND tenant_id = %(tenant_id)s
-                                                   AND resolution = 'discarded')
-    """
-    parameters = {"id": dead_letter_id, "tenant_id": tenant_id, "by": by, "note": note}
-    row = conn.execute(query, parameters).fetchone()
-    return bool(row and row[0])

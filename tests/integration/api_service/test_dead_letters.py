@@ -7,7 +7,13 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 
-from api_service.dead_letter_answers import DeadLetterDetailSchema, DeadLetterSchema
+from api_service.dead_letter_answers import (
+    DeadLetterDetailSchema,
+    DeadLetterGroupSchema,
+    DeadLetterGroupsSchema,
+    DeadLetterSchema,
+    DeadLetterWithActionsSchema,
+)
 from shared.db import dlq_messages, notifications
 from shared.db.dlq_messages import Tracked
 from shared.db.notifications import Ended, Ticket
@@ -144,6 +150,80 @@ def test_a_dead_letter_is_discarded_for_a_reason(client: FlaskClient, database: 
     assert (retry.status_code, orjson.loads(retry.data)["state"]) == (409, "resolved")
 
 
+def test_who_did_what_and_why_is_kept(client: FlaskClient, database: Database) -> None:
+    """Each action with its person, in order; what was refused is none."""
+    letter_id = a_dead_letter(client, database)
+    client.post(f"{PATH}/{letter_id}/retry", json={"by": "ada", "note": "they mended it"})
+    refused = client.post(f"{PATH}/{letter_id}/retry", json={"by": "bob"})
+    fail_again(database)
+    client.post(f"{PATH}/{letter_id}/retry")
+    fail_again(database)
+
+    discarded = client.post(f"{PATH}/{letter_id}/discard", json={"reason": "customer left", "by": "ada"})
+
+    answer = orjson.loads(discarded.data)
+    assert (refused.status_code, answer["resolved_by"]) == (409, "ada")
+    assert set(answer) == set(DeadLetterWithActionsSchema().fields)
+    assert [(one["action"], one["by"], one["note"], one["attempt"]) for one in answer["actions"]] == [
+        ("retried", "ada", "they mended it", 2),
+        ("retried", "api", None, 3),
+        ("discarded", "ada", "customer left", None),
+    ]
+    assert get(client, f"{PATH}/{letter_id}")["actions"] == answer["actions"]
+
+
+def fail_again(database: Database) -> None:
+    """Let the retry of the one dead letter fail."""
+    with database.connect() as conn:
+        conn.execute("UPDATE notifications SET status = 'failed'")
+        conn.execute("UPDATE dlq_messages SET status = 'failed', attempt = attempt + 1")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"), [({"by": 1}, "/by"), ({"note": ""}, "/note"), ({"reason": "x"}, "/reason"), ([], "")]
+)
+def test_a_retry_that_says_something_wrong_changes_nothing(
+    client: FlaskClient, database: Database, body: Any, pointer: str
+) -> None:
+    """Its body is optional, not arbitrary."""
+    letter_id = a_dead_letter(client, database)
+
+    response = client.post(f"{PATH}/{letter_id}/retry", json=body)
+
+    assert response.status_code == 400
+    assert [error["pointer"] for error in orjson.loads(response.data)["errors"]] == [pointer]
+    assert get(client, f"{PATH}/{letter_id}")["status"] == "failed"
+
+
+def test_dead_letters_are_counted_by_cause(client: FlaskClient, database: Database) -> None:
+    """The largest group first; what is tried again by itself is told from what waits for a person."""
+    ids = [a_dead_letter(client, database) for _ in range(3)] + [poison(database)]
+    with database.connect() as conn:
+        conn.execute("UPDATE dlq_messages SET retry_at = NULL WHERE id = %s", (ids[0],))
+
+    found = get(client, f"{PATH}/groups")
+    first, second = found["data"]
+    one = get(client, f"{PATH}/groups?limit=1")
+
+    assert (found["groups"], found["has_more"], one["groups"], one["has_more"]) == (2, False, 2, True)
+    assert set(found) == set(DeadLetterGroupsSchema().fields)
+    assert set(first) == set(DeadLetterGroupSchema().fields)
+    assert first["fingerprint"] == "transient|https://example.com|http_503"
+    assert (first["failure_class"], first["destination"], first["reason"]) == (
+        "transient",
+        "https://example.com",
+        "http_503",
+    )
+    assert (first["count"], first["retrying"], first["at_rest"]) == (3, 2, 1)
+    assert first["example_ids"] == ids[2::-1]
+    assert first["first_failed_at"] < first["last_failed_at"] < first["next_retry_at"]
+    assert (second["failure_class"], second["count"], second["next_retry_at"]) == ("poison", 1, None)
+    assert [group["count"] for group in get(client, f"{PATH}/groups?channel=webhook")["data"]] == [3]
+    assert [group["count"] for group in get(client, f"{PATH}/groups?failure_class=poison")["data"]] == [1]
+    assert get(client, f"{PATH}/groups?status=retrying")["data"] == []
+    assert client.get(f"{PATH}/groups?status=resolved").status_code == 400
+
+
 def test_a_retrying_dead_letter_cannot_be_discarded(client: FlaskClient, database: Database) -> None:
     """Its attempt is on its way: cancel the notification instead."""
     letter_id = a_dead_letter(client, database)
@@ -174,7 +254,10 @@ def test_bytes_nobody_can_decode_are_shown_but_not_sent(client: FlaskClient, dat
         ({"reason": ""}, "/reason"),
         ({"reason": "a" * 501}, "/reason"),
         ({"reason": 1}, "/reason"),
-        ({"reason": "x", "by": "me"}, "/by"),
+        ({"reason": "x", "by": ""}, "/by"),
+        ({"reason": "x", "by": "b" * 101}, "/by"),
+        ({"reason": "x", "by": "line\nbreak"}, "/by"),
+        ({"reason": "x", "who": "me"}, "/who"),
         ([], ""),
     ],
 )

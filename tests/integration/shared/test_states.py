@@ -9,7 +9,17 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import errors
 
-from shared.db import accepting, attempts, dlq_messages, idempotency_keys, notifications, outbox, suppressions, sweeping
+from shared.db import (
+    accepting,
+    attempts,
+    dlq_actions,
+    dlq_messages,
+    idempotency_keys,
+    notifications,
+    outbox,
+    suppressions,
+    sweeping,
+)
 from shared.db.accepting import NewNotification, StoredAnswer
 from shared.db.notifications import Ticket
 from shared.model import MOVES, FailureClass, Outcome, Status
@@ -336,8 +346,8 @@ def test_discarded_dead_letter_is_not_requeued(conn: Conn, new: New) -> None:
     """Discarding resolves it with who and why; it never comes due."""
     dead_letter = fail_and_track(conn, new())
 
-    assert dlq_messages.discard(conn, dead_letter, tenant_id="default", by="ops", note="customer left")
-    assert dlq_messages.discard(conn, dead_letter, tenant_id="default", by="ops", note="again")
+    assert dlq_actions.discard(conn, dead_letter, tenant_id="default", by="ops", note="customer left")
+    assert dlq_actions.discard(conn, dead_letter, tenant_id="default", by="ops", note="again")
 
     letter = dlq_messages.find(conn, dead_letter, tenant_id="default")
     assert letter is not None

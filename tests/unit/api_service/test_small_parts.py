@@ -154,6 +154,6 @@ def test_an_original_payload_is_shown_whole_but_for_credentials(payload: bytes |
     names = DeadLetter.__dataclass_fields__
     values = dict.fromkeys(names) | {"id": UUID(int=2), "first_failed_at": now, "headers": {"key": "s"}}
 
-    body = representations.letter_detail(DeadLetter(**values | {"original_payload": payload}), [])  # type: ignore[arg-type]
+    body = representations.letter_detail(DeadLetter(**values | {"original_payload": payload}), [], [])  # type: ignore[arg-type]
 
     assert (body["original_payload"], body["headers"]) == (shown, {"key": "(hidden)"})
