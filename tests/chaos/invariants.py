@@ -15,7 +15,7 @@ TOLERANCE_S = 0.05  # between PostgreSQL's clock and the ledgers', which are rea
 # Of a producer's requests; 0 is none at all, 408 a body that did not come in time because somebody was stopped.
 ANSWERS = frozenset({0, 202, 408, 409, 422, 503})
 RSS_CEILING = 320 * 1024 * 1024
-FDS_CEILING = 1_024
+FDS_CEILING = 2_500  # a delivery consumer keeps up to 2,000 idle connections
 
 
 def lost(history: History) -> Iterator[Violation]:
