@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from infra.local import watchdog
-from infra.local.processes import ManagedProcess
+from infra.local.processes import ManagedProcess, answers_ok
 from tests.chaos.faults import Bites, Kind, Planned
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Terminate(_ProcessFault):
         self.code: int | None = None
         if not self.process.is_running:
             return
+        listens = answers_ok(world.topology.ready_url(self.planned.target).replace("/ready", "/live"))
         world.keeper.expect_death(self.planned.target, restart_after_s=0.5)
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
@@ -100,7 +101,8 @@ class Terminate(_ProcessFault):
             world.note("finding", what="sigterm_ignored", target=self.planned.target, seconds=round(self.took_s, 1))
             self.process.kill()
         self.code = self.process.returncode
-        if self.code != 0:
+        # While Python is still importing, nothing can have been prepared for the signal.
+        if self.code != 0 and (listens or self.code != -signal.SIGTERM):
             world.note("finding", what="sigterm_exit_code", target=self.planned.target, code=self.code)
 
     def heal(self, world: "World") -> None:
