@@ -139,6 +139,16 @@ RULES: Final = (
         "f.held AND f.lifted_at < now() - %(grace_s)s * interval '1 second'",
         "its resumption: the suppression it is held for was lifted (upkeep)",
     ),
+    Rule(
+        "ordered_without_place",
+        "f.ordering_key IS NOT NULL AND f.status IN ('pending', 'processing') AND f.attempt = 1 AND f.placed IS NULL",
+        "its place in ordering_queue: nothing keeps the order of its key",
+    ),
+    Rule(
+        "place_kept",
+        "f.placed AND NOT (f.status IN ('pending', 'processing') AND f.attempt = 1)",
+        "the end of its place in ordering_queue: those behind it of its key wait for it",
+    ),
     Rule("attempt_above", "f.highest > f.attempt", "the move to that attempt: a later one was begun than it is at"),
     Rule("attempt_early", "f.first_began < f.scheduled_for", "patience: an attempt began before scheduled_for"),
     Rule("attempt_late", "f.last_began >= f.expires_at", "its expiry: an attempt began after expires_at"),
@@ -150,11 +160,11 @@ RULES: Final = (
 )
 
 _RANGE: Final[LiteralString] = """
-    SELECT id, status, attempt, scheduled_for, expires_at, updated_at FROM notifications
+    SELECT id, status, attempt, scheduled_for, expires_at, updated_at, ordering_key FROM notifications
      WHERE id > %(after)s AND id <= %(until)s ORDER BY id LIMIT %(limit)s
 """
 _OPEN: Final[LiteralString] = """
-    SELECT o.notification_id AS id, n.status, n.attempt, n.scheduled_for, n.expires_at, n.updated_at
+    SELECT o.notification_id AS id, n.status, n.attempt, n.scheduled_for, n.expires_at, n.updated_at, n.ordering_key
       FROM (SELECT notification_id FROM audit_open WHERE notification_id > %(after)s AND notification_id <= %(until)s
              ORDER BY notification_id LIMIT %(limit)s) o
       LEFT JOIN LATERAL (SELECT * FROM notifications n WHERE n.id = o.notification_id OFFSET 0) n ON true
@@ -162,7 +172,7 @@ _OPEN: Final[LiteralString] = """
 
 _FACTS: Final[LiteralString] = """
     SELECT s.*, t.*, d.status AS letter, d.attempt AS letter_attempt, d.retry_at, d.resolution, u.due_at,
-           h.held, h.has_suppression, h.lifted_at, coalesce(r.refused, 0) AS refused,
+           h.held, h.has_suppression, h.lifted_at, q.placed, coalesce(r.refused, 0) AS refused,
            CASE s.status WHEN 'pending' THEN w.record_attempt = s.attempt
                          WHEN 'failed' THEN w.letter_attempt = s.attempt END IS TRUE AS in_outbox,
            CASE s.status
@@ -191,10 +201,11 @@ _FACTS: Final[LiteralString] = """
       LEFT JOIN LATERAL (SELECT true AS held, p.id IS NOT NULL AS has_suppression, p.lifted_at
                            FROM outbox_held o LEFT JOIN suppressions p ON p.id = o.suppression_id
                           WHERE o.notification_id = s.id AND s.status = 'suppressed' OFFSET 0) h ON true
-      LEFT JOIN LATERAL (SELECT EXISTS (SELECT FROM ordering_queue e WHERE e.tenant_id = q.tenant_id
-                                           AND e.ordering_key = q.ordering_key AND e.seq < q.seq) AS behind_others
+      LEFT JOIN LATERAL (SELECT true AS placed, s.status = 'pending' AND EXISTS (
+                                SELECT FROM ordering_queue e WHERE e.tenant_id = q.tenant_id
+                                   AND e.ordering_key = q.ordering_key AND e.seq < q.seq) AS behind_others
                            FROM ordering_queue q
-                          WHERE q.notification_id = s.id AND s.status = 'pending' OFFSET 0) q ON true
+                          WHERE q.notification_id = s.id AND s.ordering_key IS NOT NULL OFFSET 0) q ON true
 """
 _ANY_BROKEN: Final[LiteralString] = " OR ".join(f"({rule.broken})" for rule in RULES)
 _EACH_RULE: Final[LiteralString] = ", ".join(f"('{rule.name}', {rule.broken})" for rule in RULES)
@@ -288,6 +299,13 @@ _QUESTIONS: Final = (
     _orphans("dlq_messages", "o.last_failed_at"),
     _orphans("outbox_held", "o.held_at"),
     _orphans("ordering_queue", "now()"),
+    _Question(
+        "turn_kept",
+        """SELECT t.notification_id::text AS id, extract(epoch FROM now() - n.updated_at)::float8 AS age_s
+             FROM ordering_turns t LEFT JOIN notifications n ON n.id = t.notification_id
+            WHERE (n.status = 'processing' AND n.attempt = 1) IS NOT TRUE""",
+        "the end of its turn in ordering_turns: its key waits for it, and it is not processing",
+    ),
     _Question(
         "answer_without_notification",
         """SELECT named.id, extract(epoch FROM now() - k.created_at)::float8 AS age_s

@@ -89,6 +89,21 @@ def held(*, lifted_at: datetime | None = None, unknown: bool = False) -> Callabl
     return act
 
 
+def placed(conn: Conn, id_: UUID) -> None:
+    """Has a place in the queue of its key."""
+    rows.insert(conn, "ordering_queue", notification_id=id_, tenant_id="default", ordering_key="k")
+
+
+def displaced(conn: Conn, _id: UUID) -> None:
+    """Has lost its place in the queue of its key."""
+    conn.execute("DELETE FROM ordering_queue")
+
+
+def with_turn(conn: Conn, id_: UUID) -> None:
+    """Has the turn of its key."""
+    rows.insert(conn, "ordering_turns", notification_id=id_, tenant_id="default", ordering_key="k")
+
+
 def orphan(table: str) -> Plant:
     """A row of another table whose notification does not exist."""
     plants: dict[str, Callable[[Conn, UUID], object]] = {
@@ -97,9 +112,7 @@ def orphan(table: str) -> Plant:
         "delivery_attempts": rows.attempt,
         "dlq_messages": rows.letter,
         "outbox_held": held(),
-        "ordering_queue": lambda conn, id_: rows.insert(
-            conn, "ordering_queue", notification_id=id_, tenant_id="default", ordering_key="k"
-        ),
+        "ordering_queue": placed,
     }
 
     def plant(conn: Conn) -> UUID:
@@ -150,6 +163,9 @@ OFFENCES: list[tuple[str, Plant]] = [
     ("attempt_early", planted("sent", tried("accepted"), scheduled_for=ago(60))),
     ("attempt_late", planted("sent", tried("accepted"), expires_at=ago(7200))),
     ("attempt_gap", planted("failed", both(tried("transient"), lettered(attempt=3)), attempt=3)),
+    ("ordered_without_place", planted("pending", displaced, ordering_key="k")),
+    ("place_kept", planted("sent", both(tried("accepted"), placed), ordering_key="k")),
+    ("turn_kept", planted("sent", both(tried("accepted"), with_turn), ordering_key="k")),
     ("suppressed_without_hold", planted("suppressed")),
     ("held_without_suppression", planted("suppressed", held(unknown=True))),
     ("held_overdue", planted("suppressed", held(lifted_at=ago(GRACE_S + 5)))),
@@ -197,6 +213,9 @@ def test_what_runs_as_it_should_is_clean(conn: Conn) -> None:
     rows.failed(conn, **rows.resolved("discarded"))
     rows.accepted(conn)
     rows.accepted(conn, scheduled_for=ago(-60))
+    rows.accepted(conn, ordering_key="k")
+    waiting = rows.notification(conn, "pending", ordering_key="k")
+    conn.execute("DELETE FROM outbox WHERE notification_id = %s", (waiting,))
     in_kafka, under_way = rows.accepted(conn), rows.accepted(conn)
     conn.execute("DELETE FROM outbox WHERE notification_id = ANY(%s)", ([in_kafka, under_way],))
     notifications.claim(conn, [Ticket(under_way, 1)], owner=uuid4(), lease_s=10)
@@ -211,9 +230,18 @@ def test_what_runs_as_it_should_is_clean(conn: Conn) -> None:
 
     for report in reports:
         assert report.offenders == []
-        assert report.accepted == 12
+        assert report.accepted == 14
         assert report.ended == {"sent": 1, "failed": 2, "cancelled": 1}
-        assert report.live == {"retry_at": 1, "outbox": 1, "due": 1, "kafka": 1, "lease": 1, "letter": 1, "held": 2}
+        assert report.live == {
+            "queue": 1,
+            "retry_at": 1,
+            "outbox": 2,
+            "due": 1,
+            "kafka": 1,
+            "lease": 1,
+            "letter": 1,
+            "held": 2,
+        }
 
 
 def test_a_row_kafka_refused_leaves_no_gap(conn: Conn) -> None:
