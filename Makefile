@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        chaos check proof lock up down logs psql clean
+        chaos crash-test check proof lock up down logs psql clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ MINUTES ?= 3
 
 chaos: install  ## one seed of the chaos test: make chaos SEED=7 MINUTES=4
 	@$(BIN)/python -m tests.chaos chaos --seed $(SEED) --minutes $(MINUTES)
+
+crash-test: install  ## kill every service at each crash point, twice; MUTANT=name: a bug that must be caught, or all
+	@$(BIN)/python -m tests.chaos crash-test $(if $(MUTANT),--mutant $(MUTANT))
 
 check: lint types test  ## what CI runs
 

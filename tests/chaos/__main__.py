@@ -1,4 +1,4 @@
-"""The chaos test from the command line: `python -m tests.chaos chaos|check|report`."""
+"""The chaos test from the command line: `python -m tests.chaos chaos|check|report|crash-test`."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 import click
 import orjson
 
+from tests.chaos.crash_test import crash_test
 from tests.chaos.faults.catalogue import KINDS
 from tests.chaos.plan import Plan, draw
 from tests.chaos.report import page
@@ -23,6 +24,9 @@ PRODUCERS = 4
 @click.group(help=__doc__)
 def main() -> None:
     """Group the commands."""
+
+
+main.add_command(crash_test)
 
 
 @main.command()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from infra.local.watchdog import is_alive
 from tests.chaos.rewriting import Place, Wrap
 
 When = Literal["before", "after"]
@@ -263,8 +264,9 @@ def disarm(point: CrashPoint, directory: Path) -> None:
 
 
 def has_fired(point: CrashPoint, directory: Path) -> bool:
-    """Say whether it killed since it was armed."""
-    return _fired(directory / point.name).exists()
+    """Say whether it killed since it was armed, and whoever it killed is gone."""
+    fired = _fired(directory / point.name)
+    return fired.exists() and not is_alive(json.loads(fired.read_text())["pid"])
 
 
 def calls(point: CrashPoint, directory: Path) -> int:

@@ -81,6 +81,25 @@ def duplicates(history: History) -> Iterator[Violation]:
             yield Violation("sent_again_after_its_end", id_, story)
 
 
+def within_attempts(history: History) -> Iterator[Violation]:
+    """I6, I7: what a receiver sees belongs to an attempt that is under way, and silence is no answer.
+
+    An owner that was stopped may wake and send when its attempt has long ended unknown: that is what unknown means.
+    """
+    for id_, receipts in history.receipts.items():
+        attempts = {one.attempt: one for one in history.attempts.get(id_, ())}
+        last = {receipt.attempt: receipt for receipt in receipts}
+        for number, receipt in last.items():
+            attempt = attempts.get(number)
+            if attempt is None or attempt.ended_at is None or attempt.outcome == "unknown":
+                continue
+            evidence = {"receipt": asdict(receipt), "attempt": asdict(attempt)}
+            if receipt.t > history.clock(attempt.ended_at) + TOLERANCE_S:
+                yield Violation("seen_after_its_attempt", id_, evidence)
+            if receipt.answer in ("hang", "ambiguous"):
+                yield Violation("silence_taken_for_an_answer", id_, evidence)
+
+
 def explained_duplicates(history: History) -> int:
     """How many times a receiver said yes again, with the explanation asked for above."""
     return sum(max(0, sum(one.accepted for one in receipts) - 1) for receipts in history.receipts.values())
@@ -178,4 +197,4 @@ def _story(history: History, row: Row) -> dict[str, Any]:
     }
 
 
-INVARIANTS = (sent_unseen, phantoms, duplicates, on_time, retry_after, order)
+INVARIANTS = (sent_unseen, phantoms, duplicates, within_attempts, on_time, retry_after, order)

@@ -30,9 +30,9 @@ _GARBAGE: Final = b"\x00\xff\xfe this is no HTTP\r\n\r\n" * 4
 # Behaviour -> how often it misbehaves; the rest of the time it answers 200.
 _HOW_OFTEN: Final = {
     "hang": 0.9, "http_503": 0.6, "http_429": 0.5, "ambiguous": 0.4, "drip": 0.5, "garbage": 0.5, "redirect": 1.0,
-    "gone": 1.0, "slow": 1.0,
+    "gone": 1.0, "slow": 1.0, "dead": 1.0,
 }  # fmt: skip
-FOR_GOOD: Final = frozenset({"redirect", "gone"})
+FOR_GOOD: Final = frozenset({"redirect", "gone", "dead"})
 
 
 class Hooks:
@@ -96,6 +96,7 @@ class Hooks:
             "slow": f"200:{rng.uniform(0.05, 0.8):.3f}",
             "redirect": "302",
             "gone": "410",
+            "dead": "503",
         }.get(behaviour, behaviour)  # hang, ambiguous, drip, garbage
 
 

@@ -1,7 +1,7 @@
 """Deliberate bugs, one at a time: each takes away what a promise rests on, and the checker must notice.
 
-A mutant is a change of texts at import. `scenarios` names what can show it (see scenarios.py), `breaks` the invariants
-of which at least one has to be reported: a mutant that is caught for another reason was not understood.
+A mutant is a change of texts at import. `scenarios` names what can show it (see scenarios.py), `caught_by` the
+violations of which at least one has to be reported: a mutant that is caught for another reason was not understood.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,21 @@ from tests.chaos.rewriting import Edit
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug, what it is called in words, where it shows and which promises it breaks."""
+    """A bug in words, the scenarios that can show it, the promises it breaks and how the checker says so."""
 
     name: str
     says: str
     edits: tuple[Edit, ...]
     scenarios: tuple[str, ...]
-    breaks: frozenset[str]
+    invariants: str
+    caught_by: frozenset[str]
 
 
-def _mutant(name: str, says: str, scenarios: str, breaks: str, *edits: tuple[str, str, str]) -> Mutant:
+def _mutant(
+    name: str, says: str, scenarios: str, invariants: str, caught_by: str, *edits: tuple[str, str, str]
+) -> Mutant:
     made = tuple(Edit(*edit) for edit in edits)
-    return Mutant(name, says, made, tuple(scenarios.split()), frozenset(breaks.split()))
+    return Mutant(name, says, made, tuple(scenarios.split()), invariants, frozenset(caught_by.split()))
 
 
 _CLAIM = "shared.db.notifications"
@@ -32,7 +35,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "delete_before_ack",
         "the relay deletes outbox rows when it produces them, not when Kafka has acknowledged them",
-        "broker_frozen", "I3 I4 I5 I9",
+        "broker_frozen", "I9", "outbox_row_gone_before_the_ack not_ended",
         (
             "outbox_relay.relay",
             "        if rows:\n            self._flight.produce(rows)\n",
@@ -43,7 +46,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "no_gap_set",
         "the relay's cursor passes numbers whose transactions have not committed, and never looks back",
-        "late_commits", "I3 I4 I5 I9",
+        "late_commits", "I5, I9", "not_ended",
         (
             "outbox_relay.reader",
             "    def _open_gaps(self, fresh: list[int]) -> None:\n",
@@ -53,7 +56,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "range_delete",
         "acknowledged outbox rows are deleted by range",
-        "late_commits", "I3 I4 I5 I9",
+        "late_commits", "I5, I9", "not_ended",
         (
             "shared.db.outbox",
             "DELETE FROM outbox WHERE seq = ANY(%s::bigint[])",
@@ -63,13 +66,13 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "no_sweeper",
         "nobody publishes again what Kafka has lost",
-        "records_lost", "I3 I4 I5 I10",
+        "records_lost", "I10", "not_ended",
         ("outbox_relay.upkeep", "        return self._sweeper.run_once(conn)\n", "        return 0\n"),
     ),
     _mutant(
         "no_rescue",
         "leases of dead consumers are never ended",
-        "killed_after_yes", "I3 I4 I5",
+        "killed_after_yes", "I4", "not_ended attempt_never_ended",
         (
             "outbox_relay.upkeep",
             "        if time.monotonic() < self._rescue_from:\n",
@@ -79,7 +82,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "rescue_as_transient",
         "an attempt whose consumer died ends as if the receiver had refused it",
-        "killed_after_yes", "I7",
+        "killed_after_yes", "I7", "unexplained_duplicate taken_but_recorded_otherwise",
         (
             _CLAIM,
             "SET outcome = 'unknown', reason = 'lease_over'",
@@ -89,14 +92,14 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "promote_early",
         "scheduled notifications go out an hour before they are due",
-        "scheduled", "I14",
+        "scheduled", "I14", "early",
         ("shared.db.outbox", "WHERE due_at <= now()", "WHERE due_at <= now() + interval '1 hour'"),
     ),
     # Claiming and sending
     _mutant(
         "claim_without_status",
         "a claim takes whatever its attempt number fits, cancelled, under way or sent",
-        "offsets_lost", "I4 I7 I13",
+        "offsets_lost", "I7, I13", "begun_after_cancel cancelled_but_ended_otherwise unexplained_duplicate",
         (
             _CLAIM,
             "AND n.attempt = t.attempt AND n.status = 'pending'\n              LEFT JOIN",
@@ -119,7 +122,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "claim_without_attempt",
         "a record of an earlier attempt claims the present one, and sends under its own number",
-        "offsets_lost", "I4 I6 I7 I8",
+        "offsets_lost", "I6, I7", "seen_after_its_attempt taken_but_recorded_otherwise unexplained_duplicate",
         (
             _CLAIM,
             "JOIN notifications n ON n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'\n"
@@ -137,7 +140,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "sent_before_send",
         "an attempt is written back as accepted before its receiver was asked",
-        "refusing_receiver killed_before_send", "I4 I5 I7",
+        "refusing_receiver killed_before_send", "I5", "sent_but_never_seen",
         (
             "delivery_consumer.engine",
             "            self._outcomes.append((job, await self._attempt(job)))\n            self._to_write.set()\n",
@@ -151,7 +154,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "commit_before_outcome",
         "offsets are committed as soon as records are read",
-        "killed_with_backlog", "I3 I4 I5 I11",
+        "killed_with_backlog", "I5, I11", "not_ended",
         (
             "delivery_consumer.offsets",
             "        return self._open[0] if self._open else self._next\n",
@@ -161,13 +164,13 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "latest",
         "a consumer whose offsets are lost begins at the end of the topic",
-        "offsets_lost", "I3 I4 I5 I10",
+        "offsets_lost", "I10, I11", "not_ended",
         ("shared.kafka", '"auto.offset.reset": "earliest"', '"auto.offset.reset": "latest"'),
     ),
     _mutant(
         "write_back_without_owner",
         "whoever comes last decides how an attempt ended",
-        "zombie", "I4 I7",
+        "zombie", "I4, I7", "unexplained_duplicate sent_without_its_accepted_attempt",
         (
             _CLAIM,
             "              FROM o WHERE a.notification_id = o.id AND a.attempt = o.attempt\n"
@@ -178,7 +181,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "unknown_as_accepted",
         "silence after the last byte counts as a yes",
-        "silent_receiver", "I4 I5 I7",
+        "silent_receiver", "I5", "sent_but_never_seen",
         (
             "delivery_consumer.delivery",
             "    UnknownOutcomeError: Outcome.UNKNOWN,\n",
@@ -188,7 +191,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "unknown_as_transient",
         "silence after the last byte counts as a no, whatever on_unknown asks for",
-        "silent_receiver", "I7",
+        "silent_receiver", "I7", "silence_taken_for_an_answer",
         (
             "delivery_consumer.delivery",
             "    UnknownOutcomeError: Outcome.UNKNOWN,\n",
@@ -198,7 +201,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "expiry_ignored",
         "what has expired is sent all the same",
-        "expired", "I14",
+        "expired", "I14", "begun_after_expiry",
         (
             _CLAIM,
             "CASE WHEN n.expires_at <= now() THEN 'expired'\n                                 WHEN free.s",
@@ -211,7 +214,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "dlq_commit_before_track",
         "a dead letter's offset is committed before it is recorded",
-        "killed_before_track", "I3 I4 I5 I15",
+        "killed_before_track", "I15", "not_ended",
         (
             "dlq_consumer.consumer",
             "        dlq_messages.track(conn, rows)\n        self._commit(messages)\n",
@@ -221,7 +224,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "retry_not_published",
         "a due retry moves the status and appends no outbox row",
-        "refusing_receiver", "I3 I4 I5 I16",
+        "refusing_receiver", "I3, I5", "not_ended",
         (
             _CLAIM,
             "              FROM due LEFT JOIN moved ON moved.id = due.notification_id WHERE d.id = due.id\n"
@@ -232,7 +235,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "retry_without_limit",
         "the last rung of the ladder is repeated for ever",
-        "refusing_receiver", "I16 I17",
+        "refusing_receiver", "I16", "retried_without_end",
         (
             "dlq_consumer.backoff",
             "    if retry_count >= len(ladder_s):\n        return None\n    rung_s = ladder_s[retry_count]\n",
@@ -242,7 +245,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "retry_without_jitter",
         "what failed in one second comes back in one second",
-        "refusing_receiver", "I17",
+        "refusing_receiver", "I17", "retries_without_jitter",
         (
             "dlq_consumer.backoff",
             "    return max(rung_s / 2, asked_s) + rung_s * rng.random()\n",
@@ -253,7 +256,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "cancel_without_guard",
         "a cancel is granted in any state",
-        "cancels", "I4 I13",
+        "cancels", "I13", "cancelled_but_ended_otherwise accepted_but_not_sent begun_after_cancel",
         (
             _CLAIM,
             "tenant_id = %(tenant_id)s AND status IN ('pending', 'scheduled', 'suppressed')\n"
@@ -264,7 +267,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "key_not_stored",
         "a repeat under an idempotency key is accepted again",
-        "repeated_keys", "I2",
+        "repeated_keys", "I2", "accepted_twice repeat_answered_otherwise",
         (
             "api_service.idempotency",
             "        kept = accept.write_keyed(conn, news, stored)\n",
@@ -275,7 +278,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "no_order",
         "notifications of one ordering key are sent side by side",
-        "ordered", "I12",
+        "ordered", "I12", "order_inverted two_of_a_key_at_once",
         (
             "delivery_consumer.lanes",
             "        if (key := job.key) is not None:\n            if (queue",

@@ -17,10 +17,11 @@ import psycopg
 from confluent_kafka import libversion
 
 from infra.local.kafka_jars import KAFKA_VERSION
-from infra.local.processes import ManagedProcess, answers_ok
+from infra.local.processes import ManagedProcess
 from tests.chaos import config as files
 from tests.chaos.config import Config
 from tests.chaos.dump import dump
+from tests.chaos.faults import connections
 from tests.chaos.injecting import Injector
 from tests.chaos.keeper import Keeper
 from tests.chaos.ledger import Ledger, now
@@ -33,7 +34,7 @@ from tests.chaos.world import World
 _LEAD_S = 3.0
 _LATE_S = 60.0
 _TELL_EVERY_S = 15.0
-_READY_AGAIN_S = 120.0
+_READY_AGAIN_S = 60.0
 
 
 @dataclass(slots=True)
@@ -74,7 +75,9 @@ class Run:
             topology = stack.enter_context(Topology(self._dir))
             ledger = stack.enter_context(Ledger(self._ledgers / "faults.jsonl"))
             samples = stack.enter_context(Ledger(self._ledgers / "resources.jsonl"))
+            connections.install_kafka(topology, {})
             topology.start()
+            connections.install_postgres(topology)
             topology.start_services()
             config = self._configure(topology)
             topology.start_receivers()
@@ -114,7 +117,7 @@ class Run:
             thread.start()
         self._produce(world)
         self._watch(world, until=config.ends_at)
-        injector.join()
+        injector.join(_LATE_S)
         self._wait_until_up(world)
         for producer in self._producers:
             self._wait_for(producer, meta)
@@ -152,9 +155,8 @@ class Run:
                 server.start()
         for process in topology.services.values():
             process.resume()
-        ready = [topology.ready_url(service) for service in SERVICES]
-        while now() < deadline and not all(answers_ok(url) for url in ready):
-            time.sleep(0.2)
+        while now() < deadline and not all(world.keeper.is_up(service) for service in SERVICES):
+            time.sleep(0.1)
 
     @staticmethod
     def _wait_for(producer: ManagedProcess, meta: Meta) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +27,13 @@ _TOPICS, _OFFSETS = "kafka_topics", "kafka_offsets"
 _DELIVERIES = ("delivery-1", "delivery-2")
 
 
-@dataclass(frozen=True, slots=True)
 class Carrier:
     """The broker from the side: what is in its topics, and how far a group has come."""
 
-    topology: "Topology"
-
-    @property
-    def admin(self) -> AdminClient:
-        """An administrator."""
-        return admin_client(self.topology.kafka.bootstrap_servers)
+    def __init__(self, topology: "Topology") -> None:
+        self.topology = topology
+        # Kept, since what it was asked is never answered once it is collected.
+        self.admin: AdminClient = admin_client(topology.kafka.bootstrap_servers)
 
     @property
     def group(self) -> str:
@@ -66,7 +62,9 @@ class Carrier:
     def committed(self, places: Sequence[TopicPartition]) -> dict[tuple[str, int], int]:
         """How far the delivery consumers have committed."""
         asked = ConsumerGroupTopicPartitions(self.group, list(places))
-        answer = self.admin.list_consumer_group_offsets([asked], request_timeout=_ADMIN_S)[self.group].result()
+        answer = self.admin.list_consumer_group_offsets([asked], request_timeout=_ADMIN_S)[self.group].result(
+            2 * _ADMIN_S
+        )
         return {(one.topic, one.partition): max(one.offset, 0) for one in answer.topic_partitions}
 
     def unread(self, topics: Iterable[str]) -> int:
@@ -83,7 +81,7 @@ class Carrier:
         for place in places:
             place.offset = -1  # up to the end
         for future in self.admin.delete_records(places, request_timeout=_ADMIN_S).values():
-            future.result()
+            future.result(2 * _ADMIN_S)
         return lost
 
     def delete_topics(self, topics: Sequence[str]) -> int:
@@ -91,21 +89,23 @@ class Carrier:
         lost = self.unread(topics)
         for future in self.admin.delete_topics(list(topics), operation_timeout=_ADMIN_S).values():
             with suppress(KafkaException):
-                future.result()
+                future.result(2 * _ADMIN_S)
         return lost
 
     def reset_offsets(self, to: str) -> bool:
         """Set the group's offsets to the "start" or the "end", or have them "gone". False while it has members."""
-        places = self.partitions(self._read_topics())
         try:
             if to == "gone":
-                self.admin.delete_consumer_groups([self.group], request_timeout=_ADMIN_S)[self.group].result()
+                self.admin.delete_consumer_groups([self.group], request_timeout=_ADMIN_S)[self.group].result(
+                    2 * _ADMIN_S
+                )
                 return True
+            places = self.partitions(self._read_topics())
             for (topic, number), (low, high) in self.ends(places).items():
                 place = TopicPartition(topic, number, low if to == "start" else high)
                 wanted = ConsumerGroupTopicPartitions(self.group, [place])
                 futures = self.admin.alter_consumer_group_offsets([wanted], request_timeout=_ADMIN_S)
-                if any(one.error for one in futures[self.group].result().topic_partitions or []):
+                if any(one.error for one in futures[self.group].result(2 * _ADMIN_S).topic_partitions or []):
                     return False
         except KafkaException:
             return False

@@ -137,7 +137,7 @@ CASES: dict[str, list[Spoil]] = {
     "sigterm_exit_code": [
         lambda history: history.events.append({"e": "finding", "what": "sigterm_exit_code", "target": "dlq-1"}),
     ],
-    "ceiling": [put("peaks", "relay-1", {"rss": 2**30, "fds": 20}), put("peaks", "api", {"rss": 0, "fds": 5000})],
+    "ceiling": [put("peaks", "relay-1", {"rss": 2**30, "fds": 20}), put("peaks", "api", {"rss": 0, "fds": 2000})],
     "sent_but_never_seen": [
         lambda history: history.receipts.pop("a"),
         change_nth("receipts", "a", 0, answer="503"),
@@ -177,6 +177,8 @@ CASES: dict[str, list[Spoil]] = {
         lambda history: history.receipts["a"].insert(0, receipt("a", 2.02, answer="503:1")),
     ],
     "order_inverted": [change_nth("attempts", "k2", 0, began_at=WALL + 2.9)],
+    "seen_after_its_attempt": [change_nth("receipts", "k1", 0, t=9.0)],
+    "silence_taken_for_an_answer": [change_nth("receipts", "k1", 0, answer="hang")],
     "two_of_a_key_at_once": [change_nth("receipts", "k1", 0, answer="200:0.5")],
 }  # fmt: skip
 
@@ -217,7 +219,7 @@ def test_what_is_spoilt_is_found(name: str, spoil: Spoil) -> None:
         ),
         # What Kafka forgot came again out of order.
         lambda history: (
-            change_nth("attempts", "k1", 0, began_at=WALL + 5.0)(history),
+            change_nth("attempts", "k1", 0, began_at=WALL + 5.0, ended_at=WALL + 5.2)(history),
             change_nth("receipts", "k1", 0, t=5.1)(history),
             history.events.append({"e": "injected", "kind": "kafka_forgets", "t": 2.5}),
         ),

@@ -1,0 +1,165 @@
+"""Every crash point, at its first and at its second call: armed under a small load, fired, restarted, brought to rest.
+
+Points of different services are armed together where neither needs the other alive; each round is one wave.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.asking import Sender, after
+from tests.chaos.crash_points import BY_NAME, POINTS, CrashPoint, calls
+from tests.chaos.ledger import now
+from tests.chaos.stage import Stage
+
+_FIRES_WITHIN_S = 20.0
+_QUIET_WITHIN_S = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """Points armed together. `provoke`: what has to be done besides the load for them to be passed."""
+
+    points: tuple[CrashPoint, ...]
+    provoke: Callable[[Stage], None] | None = None
+    nets: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a wave went."""
+
+    wave: Wave
+    hit: int
+    silent: list[str] = field(default_factory=list)  # points that never fired
+    took_s: float = 0.0
+    rested: bool = False
+    left: tuple[Any, ...] = ()
+
+
+def _wave(*names: str, provoke: Callable[[Stage], None] | None = None, nets: bool = False) -> Wave:
+    return Wave(tuple(BY_NAME[name] for name in names), provoke, nets)
+
+
+def _ask_to_end(stage: Stage) -> None:
+    """SIGTERM in the middle of the work."""
+    time.sleep(0.3)
+    process = stage.process("delivery-1")
+    process.send_signal(process.stop_signal)
+
+
+def _rebalance(stage: Stage) -> None:
+    """Others join and leave until the one that is trapped has had its partitions asked back."""
+    point = BY_NAME["delivery_in_rebalance"]
+    until = now() + _FIRES_WITHIN_S
+    while stage.runs("delivery-1") and calls(point, stage.traps) < 2 and now() < until:
+        stage.start("delivery-2")
+        stage.wait(lambda: not stage.runs("delivery-1") or _has_partitions(stage), "a share of the partitions")
+        stage.process("delivery-2").terminate()
+    if stage.runs("delivery-2"):
+        stage.process("delivery-2").terminate()
+
+
+def _has_partitions(stage: Stage) -> bool:
+    log = stage.process("delivery-2").log_path.read_bytes()
+    return (
+        log.rfind(b"partitions_assigned") > log.rfind(b'"event": "started"') and log.count(b"partitions_assigned") > 0
+    )
+
+
+def _kill_sender(stage: Stage) -> None:
+    """Kill the consumer while it sends, so that leases run out."""
+    stage.wait(lambda: stage.count("SELECT count(*) FROM delivery_attempts WHERE outcome = 'begun'") > 0, "a claim")
+    stage.kill("delivery-1")
+
+
+def _lose_records(stage: Stage) -> None:
+    """Have Kafka forget what was relayed and not read, twice: the sweeper publishes in two rounds."""
+    stage.kill("delivery-1")
+    for _ in range(2):
+        stage.sender.send(stage.asking.hooks(10))
+        stage.wait_relayed()
+        time.sleep(1.2)
+    with stage.noted("records_dropped"):
+        stage.carrier.drop_records(stage.carrier.delivery_topics())
+
+
+WAVES: tuple[Wave, ...] = (
+    _wave("api_before_insert", "relay_after_read", "delivery_before_claim", "dlq_before_track"),
+    _wave("api_after_insert", "relay_after_produce", "delivery_after_claim", "dlq_after_track"),
+    _wave("api_after_insert_master", "relay_before_delete", "delivery_before_send", "dlq_after_requeue"),
+    _wave("api_after_cancel", "relay_after_delete", "delivery_after_yes"),
+    _wave("relay_after_promote", "delivery_before_write_back"),
+    _wave("delivery_after_write_back"),
+    _wave("delivery_after_commit"),
+    _wave("delivery_in_give_back", provoke=_ask_to_end),
+    _wave("delivery_in_rebalance", provoke=_rebalance),
+    _wave("relay_after_end_leases", provoke=_kill_sender),
+    _wave("relay_after_sweep", provoke=_lose_records, nets=True),
+)
+assert {point.name for wave in WAVES for point in wave.points} == {point.name for point in POINTS}
+
+
+def run(stage: Stage, *, nets: bool, waves: tuple[Wave, ...] = WAVES, hits: tuple[int, ...] = (1, 2)) -> list[Outcome]:
+    """Run the waves that need the nets, or those that do not, once for each hit."""
+    return [run_wave(stage, wave, hit) for hit in hits for wave in waves if wave.nets is nets]
+
+
+def run_wave(stage: Stage, wave: Wave, hit: int) -> Outcome:
+    """Arm, load, provoke, wait for all to fire, start what died, wait for rest."""
+    outcome, began = Outcome(wave, hit), now()
+    names = ", ".join(point.name for point in wave.points)
+    stage.world.note("wave", points=[point.name for point in wave.points], hit=hit)
+    for point in wave.points:
+        stage.arm(point, hit)
+    load = _Load(stage)
+    load.start()
+    if wave.provoke:
+        wave.provoke(stage)
+    # A service that died may be what another point waits for: it comes back while the others are waited for.
+    left = list(wave.points)
+    deadline = now() + _FIRES_WITHIN_S
+    while left and now() < deadline:
+        left = stage.wait_fired(left, timeout_s=0.5, give_up=False)
+        stage.back()
+    outcome.silent = [point.name for point in stage.wait_fired(left, timeout_s=0.0)]
+    stage.back()
+    load.join(timeout=60)
+    fired_s = now() - began
+    outcome.rested, outcome.left = stage.quiet(within_s=_QUIET_WITHIN_S)
+    outcome.took_s = round(now() - began, 1)
+    for name in outcome.silent:
+        stage.finding("crash_point_never_fired", target=name, hit=hit)
+    for name in stage.dead():
+        stage.finding("unexpected_death", target=name, hit=hit)
+    stage.back()
+    if not outcome.rested:
+        stage.finding("not_ended_after_crash", target=names, hit=hit, left=list(outcome.left))
+    verdict = "" if outcome.rested and not outcome.silent else "  NOT AS IT SHOULD BE"
+    stage.say(f"  hit {hit}  fired {fired_s:4.1f} s, at rest {outcome.took_s:4.1f} s  {names}{verdict}")
+    return outcome
+
+
+class _Load(threading.Thread):
+    """The load of one wave beside whatever happens; a second helping until everything has fired makes second hits."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(name="load", daemon=True)
+        self._stage, self._sender = stage, stage.sender
+
+    def run(self) -> None:
+        """Ask for a bit of everything, cancel some, repeat some; twice, so that second calls come."""
+        for _ in range(2):
+            for items in self._stage.asking.mixed():
+                self._sender.send(items, repeats=1)
+            _cancel_some(self._stage, self._sender)
+            time.sleep(0.3)
+
+
+def _cancel_some(stage: Stage, sender: Sender) -> None:
+    ids = [stage.sender.send([stage.asking.hook(scheduled_for=after(2.0))])[0] for _ in range(2)]
+    ids += sender.send(stage.asking.hooks(2))[:1]
+    for notification_id in ids:
+        sender.cancel(notification_id)
