@@ -200,6 +200,13 @@ ROWS: dict[str, Callable[[], dict[str, Any]]] = {
         "response_status": 202,
         "response_body": b"{}",
     },
+    "suppressions": lambda: {
+        "tenant_id": "default",
+        "channel": "webhook",
+        "recipient": "https://a.example/h",
+        "reason": "gone",
+        "created_by": "ann",
+    },
     "destination_reports": lambda: {
         "destination": "https://a.example:443",
         "consumer": uuid4(),
@@ -255,6 +262,9 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any]]] = [
     ("dlq_actions_attempt_check", "dlq_actions", {"action": "discarded"}),
     ("idempotency_keys_key_check", "idempotency_keys", {"key": "k" * 256}),
     ("idempotency_keys_request_sha256_check", "idempotency_keys", {"request_sha256": b"short"}),
+    ("suppressions_channel_check", "suppressions", {"channel": "pigeon"}),
+    ("suppressions_reason_check", "suppressions", {"reason": "rude"}),
+    ("suppressions_check", "suppressions", {"lifted_at": NOW}),
     ("destination_reports_breaker_check", "destination_reports", {"breaker": "ajar", "next_probe_at": NOW}),
     ("destination_reports_check", "destination_reports", {"breaker": "open"}),
     ("audit_marks_only_one_check", "audit_marks", {"only_one": False}),
