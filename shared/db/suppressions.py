@@ -130,14 +130,16 @@ def resume_held(conn: Connection[Any], *, limit: int) -> int:
     """Let held notifications go on whose suppression is lifted, in the order accepted; return how many were let go.
 
     Suppressed to pending of the same attempt, which was never begun, with its outbox row, and the dead letter of a
-    retry is retrying again: one statement, safe to repeat. Rows another session holds are skipped.
+    retry is retrying again: one statement, safe to repeat. Rows another session holds are skipped. What is held for
+    active suppressions costs nothing: the look goes by those that are lifted.
     """
     query = f"""
         WITH free AS (
             DELETE FROM outbox_held WHERE notification_id IN (
-                SELECT h.notification_id
-                  FROM outbox_held h JOIN suppressions s ON s.id = h.suppression_id AND s.lifted_at IS NOT NULL
-                 ORDER BY h.notification_id LIMIT %(limit)s FOR UPDATE OF h SKIP LOCKED)
+                SELECT h.notification_id FROM suppressions s CROSS JOIN LATERAL (
+                    SELECT notification_id FROM outbox_held WHERE suppression_id = s.id
+                     ORDER BY notification_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) h
+                 WHERE s.lifted_at IS NOT NULL ORDER BY h.notification_id LIMIT %(limit)s)
             RETURNING notification_id
         ), moved AS (
             UPDATE notifications n SET status = 'pending', updated_at = now()

@@ -193,6 +193,9 @@ ROWS: dict[str, Callable[[], dict[str, Any]]] = {
         "matched": 1,
     },
     "dlq_actions": lambda: {"dead_letter_id": uuid4(), "action": "retried", "by": "ops", "attempt": 2},
+    "outbox_held": lambda: {"notification_id": uuid4(), "suppression_id": uuid4()},
+    "ordering_queue": lambda: {"tenant_id": "default", "ordering_key": "k", "notification_id": uuid4()},
+    "ordering_turns": lambda: {"tenant_id": "default", "ordering_key": "k", "notification_id": uuid4()},
     "idempotency_keys": lambda: {
         "tenant_id": "default",
         "key": "k",
