@@ -25,8 +25,9 @@ def prune(conn: Connection[Any], *, after: UUID, before: UUID, older_than_s: flo
 
     That is what ended, by `updated_at`, longer than `older_than_s` ago: sent, cancelled or expired; failed once its
     dead letter is resolved. Never what is live or may be again: held for a suppression, a dead letter that waits for a
-    retry or a person, an open attempt, an outbox row. Never one that was accepted within the idempotency window: as
-    long as a key of its hour, or an older one, is stored, a repeat could still be answered with its id.
+    retry or a person, an open attempt, an outbox row; nor what a bulk retry still counts. Never one that was accepted
+    within the idempotency window: as long as a key of its hour, or an older one, is stored, a repeat could still be
+    answered with its id.
     `before` comes from another clock than `older_than_s` is measured by, so neither alone can make the young look old.
     One transaction, on an autocommit connection; rows another session holds are skipped, and all are while a run of
     the ledger is under way.
@@ -44,6 +45,10 @@ def prune(conn: Connection[Any], *, after: UUID, before: UUID, older_than_s: flo
                AND (n.status IN ('sent', 'cancelled', 'expired') OR n.status = 'failed' AND EXISTS (
                     SELECT FROM dlq_messages d WHERE d.notification_id = n.id AND d.status = 'resolved'))
                AND NOT EXISTS (SELECT FROM dlq_messages d WHERE d.notification_id = n.id AND d.status <> 'resolved')
+               AND NOT EXISTS (SELECT FROM dlq_messages d JOIN dlq_actions a ON a.dead_letter_id = d.id
+                                 JOIN dlq_retries r ON r.id = a.retry_id
+                                WHERE d.notification_id = n.id
+                                  AND (r.finished_at IS NULL OR r.sent + r.failed + r.ended_otherwise < r.retried))
                AND NOT EXISTS (SELECT FROM delivery_attempts a WHERE a.notification_id = n.id AND a.outcome = 'begun')
                AND NOT EXISTS (SELECT FROM outbox o WHERE o.notification_id = n.id)
                FOR UPDATE OF n SKIP LOCKED
@@ -52,7 +57,9 @@ def prune(conn: Connection[Any], *, after: UUID, before: UUID, older_than_s: flo
         ), attempts AS (
             DELETE FROM delivery_attempts a USING doomed WHERE a.notification_id = doomed.id
         ), letters AS (
-            DELETE FROM dlq_messages d USING doomed WHERE d.notification_id = doomed.id
+            DELETE FROM dlq_messages d USING doomed WHERE d.notification_id = doomed.id RETURNING d.id
+        ), actions AS (
+            DELETE FROM dlq_actions a USING letters WHERE a.dead_letter_id = letters.id
         ), waits AS (
             DELETE FROM outbox_due u USING doomed WHERE u.notification_id = doomed.id
         ), holds AS (
@@ -83,10 +90,16 @@ def prune(conn: Connection[Any], *, after: UUID, before: UUID, older_than_s: flo
 def prune_undecodable(conn: Connection[Any], *, older_than_s: float, limit: int) -> int:
     """Delete dead letters that belong to no notification and were resolved longer ago; return how many."""
     query = """
-        DELETE FROM dlq_messages WHERE id IN (
-            SELECT id FROM dlq_messages
-             WHERE notification_id IS NULL AND status = 'resolved'
-               AND resolved_at < now() - %(older_than_s)s * interval '1 second'
-             LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        WITH letters AS (
+            DELETE FROM dlq_messages WHERE id IN (
+                SELECT id FROM dlq_messages
+                 WHERE notification_id IS NULL AND status = 'resolved'
+                   AND resolved_at < now() - %(older_than_s)s * interval '1 second'
+                 LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+            RETURNING id
+        ), actions AS (
+            DELETE FROM dlq_actions a USING letters WHERE a.dead_letter_id = letters.id
+        )
+        SELECT count(*) FROM letters
     """
-    return conn.execute(query, {"older_than_s": older_than_s, "limit": limit}).rowcount
+    return int(conn.execute(query, {"older_than_s": older_than_s, "limit": limit}).fetchall()[0][0])

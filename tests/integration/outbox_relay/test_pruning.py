@@ -45,7 +45,15 @@ def left(conn: Conn) -> set[UUID]:
 
 def counts(conn: Conn) -> list[int]:
     """How many rows notifications has, and each table that names one."""
-    tables = ("notifications", "delivery_attempts", "dlq_messages", "outbox_due", "outbox_dead", "audit_open")
+    tables = (
+        "notifications",
+        "delivery_attempts",
+        "dlq_messages",
+        "dlq_actions",
+        "outbox_due",
+        "outbox_dead",
+        "audit_open",
+    )
     return [conn.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in tables]
 
 
@@ -57,11 +65,12 @@ def test_what_ended_long_ago_goes_with_all_that_belongs_to_it(conn: Conn) -> Non
     rows.notification(conn, "expired", age=OLD)
     rows.failed(conn, age=OLD, **rows.resolved("discarded", age=OLD))
     rows.letter(conn, None, **rows.resolved("discarded", age=OLD))
+    conn.execute("INSERT INTO dlq_actions (dead_letter_id, action, by) SELECT id, 'discarded', 'ada' FROM dlq_messages")
     young = rows.sent(conn)
 
     assert prune(conn) == 4
     assert left(conn) == {young}
-    assert counts(conn) == [1, 1, 0, 0, 0, 0]
+    assert counts(conn) == [1, 1, 0, 0, 0, 0, 0]
 
 
 def unresolved(conn: Conn) -> UUID:
@@ -104,6 +113,18 @@ def held(conn: Conn) -> UUID:
     return id_
 
 
+def of_a_bulk_retry_that_counts(conn: Conn) -> UUID:
+    id_ = rows.failed(conn, age=OLD, **rows.resolved("discarded", age=OLD))
+    retry: dict[str, Any] = {"id": uuid4(), "tenant_id": "default", "status": "running", "reason": "http_503"}
+    rows.insert(conn, "dlq_retries", rate_per_s=1.0, canary=0, by="ada", matched=1, retried=1, **retry)
+    conn.execute(
+        """INSERT INTO dlq_actions (dead_letter_id, action, by, retry_id, attempt)
+           SELECT id, 'retried_by_filter', 'ada', %s, 2 FROM dlq_messages""",
+        (retry["id"],),
+    )
+    return id_
+
+
 def within_the_idempotency_window(conn: Conn) -> UUID:
     row: dict[str, Any] = {"tenant_id": "default", "key": "k", "request_sha256": bytes(32), "response_body": b"{}"}
     at = datetime.now(UTC) - OLD - timedelta(minutes=1)
@@ -122,6 +143,7 @@ MUST_STAY: dict[str, Callable[[Conn], UUID]] = {
     "accepted long ago, ended lately": ended_lately,
     "an attempt is open": with_an_open_attempt,
     "an outbox row is left": with_an_outbox_row,
+    "a bulk retry still counts it": of_a_bulk_retry_that_counts,
     "its idempotency key is still stored": within_the_idempotency_window,
 }
 
