@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.cimpl import Message
 
 from dlq_consumer import metrics
+from dlq_consumer.backoff import Draws, EvenDraws
 from dlq_consumer.letters import UNOWNED_TENANT, Letter, Place, read_letter
 from dlq_consumer.retries import BulkRetries
 from dlq_consumer.settings import Settings
@@ -34,9 +35,9 @@ _ASK_EVERY_S: Final = 2.0
 class DlqConsumer:
     """Tracks and requeues until asked to stop. Everything in here belongs to one thread."""
 
-    def __init__(self, settings: Settings, stop: threading.Event, *, rng: random.Random | None = None) -> None:
+    def __init__(self, settings: Settings, stop: threading.Event, *, rng: Draws | None = None) -> None:
         self._settings, self._stop = settings, stop
-        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, keeps no secret
+        self._rng = rng or EvenDraws(random.random())  # noqa: S311 - spreads retries, keeps no secret
         self._session = Session(
             settings.service.conninfo, application_name="dlq_consumer", settings=("SET statement_timeout = '10s'",)
         )

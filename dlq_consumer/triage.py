@@ -1,10 +1,9 @@
 """What becomes of a dead letter: DeadLetter in, RetryAt or Rest out. Pure."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlq_consumer.backoff import delay_s
+from dlq_consumer.backoff import Draws, delay_s
 from shared.model import FailureClass, OnUnknown
 
 
@@ -32,7 +31,7 @@ class Rest:
     reason: str
 
 
-def triage(letter: DeadLetter, *, ladder_s: Sequence[float], rng: random.Random) -> RetryAt | Rest:
+def triage(letter: DeadLetter, *, ladder_s: Sequence[float], rng: Draws) -> RetryAt | Rest:
     """Decide on a retry.
 
     What cannot go better the next time rests, and so does an attempt that may have arrived where the sender asked to

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 
 from dlq_consumer.consumer import DlqConsumer
 from dlq_consumer.settings import Settings
@@ -143,6 +143,36 @@ def test_retries_end_with_the_ladder(conn: psycopg.Connection[Any], topics: Fres
     run_until(reader, lambda: letters(conn, "status") == [("failed",)])
 
     assert letters(conn, "retry_at, rest_reason, retry_count, attempt") == [(None, "retries_used_up", 1, 3)]
+
+
+def test_the_original_is_kept_and_nothing_returns_to_the_topic(
+    conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made
+) -> None:
+    """I15, I16: bytes, key, headers, place and first error are the first failure's; the topic only ever grew by us."""
+    one, headers = failed(conn)
+    place = {"original-topic": "t", "original-partition": "1", "original-offset": "7"}
+    first = {**headers, **place, "error-message": "first"}
+    produce(topics, (one.key, one.record, first), (None, b"\xff", {}))
+    reader = consumer()
+    run_until(reader, lambda: ("retrying",) in letters(conn, "status"))
+    columns = 'original_payload, message_key, headers, topic, partition, "offset", first_error, first_failed_at'
+    query = f"SELECT {columns} FROM dlq_messages WHERE notification_id IS NOT NULL"
+    [before] = conn.execute(query).fetchall()
+    conn.execute("UPDATE notifications SET status = 'failed'")
+
+    later = {**first, "attempt": "2", "original-offset": "9", "error-message": "last", "error-reason": "http_500"}
+    produce(topics, (b"other", one.record, later))
+    run_until(reader, lambda: ("last",) in letters(conn, "error_message"))
+
+    assert conn.execute(query).fetchall() == [before]
+    assert before[:7] == (one.record, one.key, first, "t", 1, 7, "first")
+    assert conn.execute("SELECT max(retry_count), max(attempt) FROM dlq_messages").fetchall() == [(1, 2)]
+    assert conn.execute("SELECT count(*) FROM outbox WHERE topic = %s", (topics.names.dlq,)).fetchall() == [(0,)]
+    ends = [
+        reader._consumer.get_watermark_offsets(TopicPartition(topics.names.dlq, number), timeout=10)[1]
+        for number in range(3)
+    ]
+    assert sum(ends) == 3
 
 
 def test_readiness_names_a_kafka_that_is_away(database: Database) -> None:

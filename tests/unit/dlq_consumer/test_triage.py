@@ -1,5 +1,6 @@
 """Retry or rest, and how long to wait: pure decisions."""
 
+import math
 import random
 from collections import Counter
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlq_consumer.backoff import RETRY_AFTER_CAP_S, delay_s
+from dlq_consumer.backoff import RETRY_AFTER_CAP_S, EvenDraws, delay_s
 from dlq_consumer.triage import DeadLetter, Rest, RetryAt, triage
 from shared.model import FailureClass, OnUnknown
 
@@ -69,3 +70,40 @@ def test_many_failures_of_one_moment_come_back_spread_out(retry_after_s: float |
     tenths = Counter(int((delay - min(delays)) / 6.01) for delay in delays)
 
     assert max(tenths.values()) <= 2 * 5000 / 10
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 20.0, 45.0, 600.0])
+@pytest.mark.parametrize("ladder_s", [(60.0, 300.0, 1800.0, 7200.0), (10.0, 20.0, 40.0)])
+def test_from_the_second_retry_on_no_second_gets_twice_its_share(
+    ladder_s: tuple[float, ...], retry_after_s: float | None
+) -> None:
+    """I17: of 5,000 failures of one moment, looked for each 0.3 s, the fullest second of a rung against its mean.
+
+    Of a rung so long that a second has but a few, a hundredth of it: there a handful more is no herd.
+    """
+    draws = EvenDraws(random.Random(3).random())
+    failed_at = [0.0] * 5000
+    for retry_count in range(len(ladder_s)):
+        due_at = sorted(
+            at + (delay_s(ladder_s, retry_count, retry_after_s=retry_after_s, rng=draws) or 0) for at in failed_at
+        )
+        failed_at = [math.ceil(at / 0.3) * 0.3 for at in due_at]
+        if retry_count > 0:
+            middle = failed_at[50:-50]
+            width_s = max(1.0, ladder_s[retry_count] / 100)
+            busiest = max(Counter(int(at / width_s) for at in failed_at).values())
+            assert busiest / width_s <= 2 * len(middle) / (middle[-1] - middle[0])
+
+
+@given(
+    classes=st.lists(st.sampled_from([FailureClass.TRANSIENT, FailureClass.UNKNOWN]), min_size=1, max_size=30),
+    rungs=st.integers(1, 6),
+)
+def test_the_machine_retries_no_more_often_than_the_ladder_has_rungs(classes: list[FailureClass], rungs: int) -> None:
+    """I16: whatever happens, and whatever a person adds, retry_count only rises and the ladder ends."""
+    retry_count = 0
+    for failure_class in classes:
+        verdict = triage(letter(failure_class, retry_count=retry_count), ladder_s=(1.0,) * rungs, rng=EvenDraws(0.5))
+        retry_count += isinstance(verdict, RetryAt)
+
+    assert retry_count <= rungs
