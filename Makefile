@@ -67,9 +67,10 @@ test-e2e: install  ## the whole stack as processes, with kill -9 on the way
 
 SEED ?= 1
 MINUTES ?= 3
+RATE ?= 700
 
-chaos: install  ## one seed of the chaos test: make chaos SEED=7 MINUTES=4
-	@$(BIN)/python -m tests.chaos chaos --seed $(SEED) --minutes $(MINUTES)
+chaos: install  ## one seed of the chaos test: make chaos SEED=7 MINUTES=4 RATE=500
+	@$(BIN)/python -m tests.chaos chaos --seed $(SEED) --minutes $(MINUTES) --rate $(RATE)
 
 crash-test: install  ## kill every service at each crash point, twice; MUTANT=name: a bug that must be caught, or all
 	@$(BIN)/python -m tests.chaos crash-test $(if $(MUTANT),--mutant $(MUTANT))
