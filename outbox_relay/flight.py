@@ -28,12 +28,21 @@ _REFUSED_FOR_GOOD: Final = frozenset(
 )
 
 
+_TOPIC_GONE: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,  # it knew the topic, and all its partitions are gone
+        KafkaError._UNKNOWN_TOPIC,
+    }
+)
+
+
 class ProducerFailedError(Exception):
     """A record could not be published for a reason that is not its own: build a new producer and start over."""
 
     def __init__(self, error: KafkaError) -> None:
         super().__init__(error.name())
-        self.topics_missing = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+        self.topics_missing = error.code() in _TOPIC_GONE
 
 
 class Batch:

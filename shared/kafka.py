@@ -25,6 +25,8 @@ def producer_config(settings: KafkaSettings, *, client_id: str) -> dict[str, Any
         # No time limit: a limit fails the first records of a partition while later ones, younger by a moment, still
         # go out, which inverts a key. While Kafka is away the relay's in-flight limit is what bounds memory.
         "message.timeout.ms": 0,
+        # How long a topic it has just met may be unknown before its records are handed back: 30 s by default.
+        "topic.metadata.propagation.max.ms": 10_000,
         "linger.ms": 2,
         "batch.size": 1_000_000,
         "batch.num.messages": 10_000,

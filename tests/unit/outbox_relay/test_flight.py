@@ -118,7 +118,11 @@ def test_row_the_client_itself_refuses_is_refused_too(producer: FakeProducer, fl
 
 @pytest.mark.parametrize(
     ("code", "topics_missing"),
-    [(KafkaError.UNKNOWN_TOPIC_OR_PART, True), (KafkaError.TOPIC_AUTHORIZATION_FAILED, False)],
+    [
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, True),
+        (KafkaError._UNKNOWN_PARTITION, True),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, False),
+    ],
 )
 def test_any_other_error_ends_the_flight_and_deletes_nothing(
     producer: FakeProducer, flight: Flight, code: int, topics_missing: bool
