@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tests.proofs.lab import Lab, RunError, bounded, lab, parser, say
-from tests.proofs.load import NOTIFICATIONS, Api, NoAnswerError
+from tests.proofs.load import NOTIFICATIONS, Api, NoAnswerError, RefusedError
 from tests.proofs.report import Report
 
 _BATCH = 100
@@ -110,6 +110,18 @@ def accept_batches(running: Lab, race: Race, *, count: int, per_s: float, rng: r
         while race.lag_s() > _LAG_S and time.time() < race.give_up_at:
             time.sleep(0.02)
         next_at = max(next_at, time.time() - 1) + _BATCH / per_s
+        for id_, due_at in accept_one_batch(running, api, first, give_up_at=race.give_up_at, rng=rng):
+            plan_one(race, id_, due_at, now=time.time(), rng=rng)
+
+
+def accept_one_batch(
+    running: Lab, api: Api, first: int, *, give_up_at: float, rng: random.Random
+) -> list[tuple[str, float | None]]:
+    """Have a batch accepted; return ids, and when each falls due.
+
+    With the API away for a moment the instants may have passed meanwhile: then it refuses, and gets later ones.
+    """
+    while True:
         now = time.time()
         due = [now + rng.uniform(0.1, _WITHIN_S) if n % 2 else None for n in range(_BATCH)]
         items = []
@@ -118,9 +130,11 @@ def accept_batches(running: Lab, race: Race, *, count: int, per_s: float, rng: r
             if due_at is not None:
                 item["scheduled_for"] = datetime.fromtimestamp(due_at, UTC).isoformat()
             items.append(item)
-        ids = api.accept(items, give_up_at=race.give_up_at)
-        for id_, due_at in zip(ids, due, strict=True):
-            plan_one(race, id_, due_at, now=time.time(), rng=rng)
+        try:
+            return list(zip(api.accept(items, give_up_at=give_up_at), due, strict=True))
+        except RefusedError:
+            if time.time() > give_up_at:
+                raise
 
 
 def plan_one(race: Race, id_: str, due_at: float | None, *, now: float, rng: random.Random) -> None:
@@ -226,7 +240,7 @@ def run_race(running: Lab, *, count: int, per_s: float, seed: int) -> tuple[Race
     try:
         accept_batches(running, race, count=count, per_s=per_s, rng=rng)
         say("all are accepted")
-    except NoAnswerError as error:
+    except (NoAnswerError, RefusedError) as error:
         raise RunError(str(error)) from error
     finally:
         race.close()

@@ -13,13 +13,19 @@ from typing import Any, Self
 
 import orjson
 
+from tests.proofs.lab import RunError
+
 NOTIFICATIONS = "/api/v1/notifications"
 _TIMEOUT_S = 10.0
 _AGAIN_AFTER_S = 0.02
 
 
-class NoAnswerError(Exception):
+class NoAnswerError(RunError):
     """The connection was refused, cut, or silent for too long: nobody can say what became of the request."""
+
+
+class RefusedError(RunError):
+    """The API answered, and did not accept."""
 
 
 class Api:
@@ -62,12 +68,18 @@ class Api:
             time.sleep(_AGAIN_AFTER_S)
 
     def accept(self, items: list[dict[str, Any]], *, give_up_at: float) -> list[str]:
-        """Have a batch accepted under a key, however often it has to be asked for; return the ids in order."""
+        """Have a batch accepted under a key, however often it has to be asked for; return the ids in order.
+
+        Raises RefusedError where nothing of it was accepted, NoAnswerError where that is unknown.
+        """
         key = {"Idempotency-Key": uuid.uuid4().hex}
-        status, answer, _, _ = self.insist("POST", f"{NOTIFICATIONS}/batch", items, give_up_at=give_up_at, **key)
-        if status != 202:
-            raise NoAnswerError(f"a batch was answered {status}: {str(answer)[:300]}")
-        return [str(one["id"]) for one in answer["notifications"]]
+        while True:
+            status, answer, _, _ = self.insist("POST", f"{NOTIFICATIONS}/batch", items, give_up_at=give_up_at, **key)
+            if status == 202:
+                return [str(one["id"]) for one in answer["notifications"]]
+            if status != 409 or time.time() > give_up_at:  # 409: an earlier try with this key is still under way
+                raise RefusedError(f"a batch was answered {status}: {str(answer)[:300]}")
+            time.sleep(_AGAIN_AFTER_S)
 
     def close(self) -> None:
         """Close the connection; the next request makes another."""
