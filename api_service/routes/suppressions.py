@@ -18,39 +18,28 @@ from api_service.services import services
 from shared.db import suppressions
 from shared.db.suppressions import Filter, Suppression
 
-LOOK_AT: Final = 2_000
-"""Reasons are told apart here, a page of so many at a time: a rare one may leave a page short."""
 COUNT_TO: Final = 10_000
 routes: Final = Routes("suppressions", "Recipients nothing is sent to, and what is held for them.")
 
 
 @routes.add("GET", SUPPRESSIONS_PATH, doc=suppression_documents.LIST_SUPPRESSIONS)
 def list_suppressions() -> Response:
-    """List suppressions, newest first, those that were lifted too.
-
-    A page may be short, or empty, with more to come: go on until has_more is false.
-    """
+    """List suppressions, newest first, those that were lifted too."""
     query = queries.load(queries.SUPPRESSIONS, flask.request.args)
-    limit, reason = query["limit"], query.get("reason")
-    active = query.get("active")
+    limit, active = query["limit"], query.get("active")
     where = Filter(
         tenant_id=DEFAULT_TENANT,
         channel=query.get("channel"),
         recipient=query.get("recipient"),
+        reason=query.get("reason"),
         active=None if active is None else active is queries.Flag.TRUE,
         before=_before(query.get("cursor")),
     )
-    look_at = limit + 1 if reason is None else LOOK_AT
-    rows = services().database.run(lambda conn: suppressions.list_page(conn, where, limit=look_at))
-    fitting = [one for one in rows if reason is None or one.reason == reason]
-    last = fitting[limit - 1] if len(fitting) > limit else rows[-1] if len(rows) == look_at else None
-    return json_response(
-        {
-            "data": [suppression_summary(one) for one in fitting[:limit]],
-            "next_cursor": paging.suppression_cursor((last.created_at, last.id)) if last else None,
-            "has_more": last is not None,
-        }
-    )
+    rows = services().database.run(lambda conn: suppressions.list_page(conn, where, limit=limit + 1))
+    shown, more = rows[:limit], len(rows) > limit
+    cursor = paging.suppression_cursor((shown[-1].created_at, shown[-1].id)) if more else None
+    data = [suppression_summary(one) for one in shown]
+    return json_response({"data": data, "next_cursor": cursor, "has_more": more})
 
 
 def _before(cursor: str | None) -> Any:

@@ -44,6 +44,7 @@ class Filter:
     tenant_id: str
     channel: Channel | None = None
     recipient: str | None = None
+    reason: str | None = None
     active: bool | None = None
     before: tuple[datetime, UUID] | None = None
 
@@ -103,6 +104,7 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[Suppr
          WHERE tenant_id = %(tenant_id)s
            AND (%(channel)s::text IS NULL OR channel = %(channel)s)
            AND (%(recipient)s::text IS NULL OR recipient = %(recipient)s)
+           AND (%(reason)s::text IS NULL OR reason = %(reason)s)
            AND (%(active)s::bool IS NULL OR (lifted_at IS NULL) = %(active)s)
            AND (%(before_at)s::timestamptz IS NULL OR (created_at, id) < (%(before_at)s, %(before_id)s::uuid))
          ORDER BY created_at DESC, id DESC LIMIT %(limit)s
@@ -112,6 +114,7 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[Suppr
         "tenant_id": where.tenant_id,
         "channel": where.channel and where.channel.value,
         "recipient": where.recipient,
+        "reason": where.reason,
         "active": where.active,
         "before_at": before_at,
         "before_id": before_id,
