@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from typing import Any
 from uuid import uuid4
 
@@ -13,9 +12,10 @@ from delivery_consumer.consumer import Pump
 from delivery_consumer.delivery import Deliverer
 from delivery_consumer.engine import Engine
 from delivery_consumer.lanes import Lanes
+from delivery_consumer.listening import ListeningClock
 from delivery_consumer.poison import DeadLetterProducer
 from delivery_consumer.providers import Provider, build_providers
-from delivery_consumer.reporting import Changes, NotingProvider, Reasons, Reporter, waiting_in
+from delivery_consumer.reporting import Changes, NotingProvider, Reasons, Reporter
 from delivery_consumer.settings import Settings, read_settings
 from delivery_consumer.store import PostgresStore
 from shared.kafka import consumer_config, producer_config
@@ -51,15 +51,19 @@ class Service:
             channel: NotingProvider(provider, reasons) for channel, provider in build_providers(settings).items()
         }
         in_flight = max(settings.in_flight, 2 * settings.concurrency)
+        self._listening = ListeningClock()
         lanes = Lanes(
-            clock=time.monotonic, unproven_slots=max(settings.concurrency // 2, 1), waiting=max(in_flight // 2, 1)
+            clock=self._listening, unproven_slots=max(settings.concurrency // 2, 1), waiting=max(in_flight // 2, 1)
         )
         self._deliverer = Deliverer(
             self._providers,
             lanes,
+            listening=self._listening,
             lease_margin_s=settings.lease_s / 4,  # renewal keeps a third at the least, unless PostgreSQL is away
         )
-        changes = Changes(self._deliverer.destinations, self._providers, reasons, waiting_in(lanes))
+        changes = Changes(
+            self._deliverer.destinations, self._providers, reasons, lanes.waiting_for, clock=self._listening
+        )
         self._reporter = Reporter(settings.service.conninfo, changes, consumer=owner)
         self._engine = Engine(
             store=self.store,
@@ -94,14 +98,14 @@ class Service:
         pump = self.pump.start(self._engine)
         commits = asyncio.create_task(self.pump.keep_committing())
         watch = asyncio.create_task(self.store.watch())
-        reports = asyncio.create_task(self._reporter.run())
-        first = await _first(engine, pump, commits, watch, reports, stopped)
+        beside = [asyncio.create_task(part) for part in (self._reporter.run(), self._listening.run())]
+        first = await _first(engine, pump, commits, watch, *beside, stopped)
         self._deliverer.stopping = True
         if not pump.done() and not await self.pump.stop(pump, drain=first is stopped):
             log.warning("left_without_kafka")
-        for task in (engine, commits, watch, reports):
+        for task in (engine, commits, watch, *beside):
             task.cancel()
-        await asyncio.wait([engine, commits, watch, reports])
+        await asyncio.wait([engine, commits, watch, *beside])
         if first is not stopped:
             first.result()
         if pump.done():

@@ -56,10 +56,12 @@ class Deliverer:
         *,
         lease_margin_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        listening: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> None:
         self._providers, self._lanes, self._clock, self._sleep = providers, lanes, clock, sleep
+        self._listening = listening or clock  # what destinations are judged by
         self._lease_margin_s = lease_margin_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self.destinations = Destinations()
@@ -118,7 +120,7 @@ class Deliverer:
             raise PermanentDeliveryError(job.refused or "bad_recipient")
         if job.refused:
             raise TransientDeliveryError(job.refused, retry_after_s=_BUSY_RETRY_S)
-        if (blocked_s := job.destination.breaker.blocked_for_s(self._clock())) is not None:
+        if (blocked_s := job.destination.breaker.blocked_for_s(self._listening())) is not None:
             raise TransientDeliveryError("breaker_open", retry_after_s=blocked_s)
         job.destination.budget.note_first_call()
         began_at = self._clock()
@@ -130,7 +132,7 @@ class Deliverer:
     async def _call(self, job: Job, destination: Destination) -> Receipt:
         job.begun = True
         job.tries += 1
-        began_at = self._clock()
+        began_at = self._listening()
         destination.call_began(began_at)
         worked, answered = False, False
         try:
@@ -146,7 +148,7 @@ class Deliverer:
             answered = error.answered
             raise
         finally:
-            destination.call_ended(self._clock(), began_at=began_at, answered=answered)
+            destination.call_ended(self._listening(), began_at=began_at, answered=answered)
             self._lanes.note(destination, worked=worked, answered=answered)
 
     async def _repeat(

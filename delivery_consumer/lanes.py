@@ -88,6 +88,10 @@ class Lanes:
         now = self._clock()
         self._note_change(destination, lambda d: d.note(worked=worked, answered=answered, now=now))
 
+    def waiting_for(self, destination: Destination) -> int:
+        """Return how many jobs wait for a slot of a destination."""
+        return len(self._waiting.get(destination, ()))
+
     def take_out_leaving(self) -> list[Job]:
         """Remove and return the jobs of partitions that leave and are still waiting for something.
 

@@ -20,7 +20,6 @@ import psycopg
 
 from delivery_consumer.destinations import Destination, Destinations
 from delivery_consumer.errors import DeliveryError
-from delivery_consumer.lanes import Lanes
 from delivery_consumer.providers import Attempt, Provider, Receipt
 from shared.db import Session, destinations
 from shared.db.destinations import Report
@@ -191,12 +190,6 @@ class Changes:
             del self._reported[name]
             self._restless.pop(name, None)
         return gone
-
-
-def waiting_in(lanes: Lanes) -> Callable[[Destination], int]:
-    """Return what counts the jobs that wait for a slot of a destination."""
-    queues = lanes._waiting  # looked at only
-    return lambda destination: len(queues.get(destination, ()))
 
 
 class Reporter:
