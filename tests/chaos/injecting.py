@@ -11,7 +11,7 @@ from tests.chaos.faults.catalogue import KINDS
 from tests.chaos.ledger import now
 from tests.chaos.world import World
 
-_JOIN_S = 60.0
+_JOIN_S = 300.0
 
 
 class Injector(threading.Thread):

@@ -1,7 +1,7 @@
 """A plan: everything about a run that is left to chance, drawn from one seed before it begins."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -14,6 +14,7 @@ EVERY_S = 1.2
 AT_ONCE = 3
 _SPREAD = 0.5
 _TRIES = 12
+_PATIENCE = 8
 
 # Share of destinations per behaviour, and the weight of one of them against a good one: what never answers well gets
 # little traffic, or the run's end would wait for its ladders. tests/chaos/hooks.py knows what each does.
@@ -97,13 +98,12 @@ def draw_faults(rng: Random, kinds: Mapping[str, Kind], *, begin_s: float, end_s
     """
     faults: list[Planned] = []
     busy: list[tuple[float, frozenset[str]]] = []  # until when, what
-    order = sorted(kinds)
-    rng.shuffle(order)
+    drawer = _Drawer(rng, kinds)
     at_s = begin_s
     while at_s < end_s:
         busy = [(until, held) for until, held in busy if until > at_s]
         if len(busy) < AT_ONCE:
-            found = _draw_one(rng, kinds, order, frozenset().union(*(held for _, held in busy)))
+            found = drawer.draw(frozenset().union(*(held for _, held in busy)))
             if found is not None:
                 kind, target = found
                 for_s = round(min(rng.triangular(*kind.for_s, kind.for_s[0]), end_s - at_s), 2)
@@ -118,22 +118,36 @@ def _settle_s(kind: Kind) -> float:
     return 4.0 if {"postgres", "kafka"} & {*kind.targets, *kind.holds} else 1.5
 
 
-def _draw_one(
-    rng: Random, kinds: Mapping[str, Kind], first: list[str], held: frozenset[str]
-) -> tuple[Kind, str] | None:
-    """Take the next of the first round that can be had now, or any by weight; None if nothing fits."""
-    for name in first:
-        if found := _fits(rng, kinds[name], held):
-            first.remove(name)
-            return found
-    names: Sequence[str] = sorted(kinds)
-    for _ in range(_TRIES):
-        kind = kinds[rng.choices(names, [kinds[name].weight for name in names])[0]]
-        if found := _fits(rng, kind, held):
-            return found
-    return None
+class _Drawer:
+    """Draws the next kind and its target, given what is being hurt."""
 
+    def __init__(self, rng: Random, kinds: Mapping[str, Kind]) -> None:
+        self._rng, self._kinds = rng, kinds
+        self._names = sorted(kinds)
+        self._weights = [kinds[name].weight for name in self._names]
+        self._first = list(self._names)
+        rng.shuffle(self._first)
+        self._passed_over = dict.fromkeys(self._names, 0)
 
-def _fits(rng: Random, kind: Kind, held: frozenset[str]) -> tuple[Kind, str] | None:
-    targets = [target for target in kind.targets if target not in held]
-    return (kind, rng.choice(targets)) if targets and not kind.holds & held else None
+    def draw(self, held: frozenset[str]) -> tuple[Kind, str] | None:
+        """Take the next of the first round that can be had now, or any by weight; None if nothing fits."""
+        starving = next((name for name in self._first if self._passed_over[name] > _PATIENCE), None)
+        if starving is not None:  # what it needs is kept free for it
+            if found := self._fits(starving, held):
+                self._first.remove(starving)
+                return found
+            held |= self._kinds[starving].holds | {self._kinds[starving].targets[0]}
+        for name in self._first:
+            if found := self._fits(name, held):
+                self._first.remove(name)
+                return found
+            self._passed_over[name] += 1
+        for _ in range(_TRIES):
+            if found := self._fits(self._rng.choices(self._names, self._weights)[0], held):
+                return found
+        return None
+
+    def _fits(self, name: str, held: frozenset[str]) -> tuple[Kind, str] | None:
+        kind = self._kinds[name]
+        targets = [target for target in kind.targets if target not in held]
+        return (kind, self._rng.choice(targets)) if targets and not kind.holds & held else None

@@ -17,7 +17,7 @@ import psycopg
 from confluent_kafka import libversion
 
 from infra.local.kafka_jars import KAFKA_VERSION
-from infra.local.processes import ManagedProcess
+from infra.local.processes import ManagedProcess, answers_ok
 from tests.chaos import config as files
 from tests.chaos.config import Config
 from tests.chaos.dump import dump
@@ -34,7 +34,7 @@ from tests.chaos.world import World
 _LEAD_S = 3.0
 _LATE_S = 60.0
 _TELL_EVERY_S = 15.0
-_READY_AGAIN_S = 60.0
+_READY_AGAIN_S = 120.0
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class Run:
             thread.start()
         self._produce(world)
         self._watch(world, until=config.ends_at)
-        injector.join(_LATE_S)
+        injector.join()
         self._wait_until_up(world)
         for producer in self._producers:
             self._wait_for(producer, meta)
@@ -155,8 +155,9 @@ class Run:
                 server.start()
         for process in topology.services.values():
             process.resume()
-        while now() < deadline and not all(world.keeper.is_up(service) for service in SERVICES):
-            time.sleep(0.1)
+        ready = [topology.ready_url(service) for service in SERVICES]
+        while now() < deadline and not all(answers_ok(url) for url in ready):
+            time.sleep(0.2)
 
     @staticmethod
     def _wait_for(producer: ManagedProcess, meta: Meta) -> None:

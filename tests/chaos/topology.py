@@ -62,6 +62,8 @@ class Topology:
     """
 
     def __init__(self, run_dir: Path) -> None:
+        # A broker that is started every minute is better off without the optimising compiler: a third less work.
+        os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
         self.run_dir = run_dir.absolute()
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.supervisor = Supervisor(self.run_dir / "logs")

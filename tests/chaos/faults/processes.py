@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from infra.local import watchdog
+from infra.local.processes import ManagedProcess, answers_ok
 from tests.chaos.faults import Bites, Kind, Planned
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
 _SERVICES = ("api", "relay-1", "relay-2", "delivery-1", "delivery-2", "dlq-1", "dlq-2")
+_SWIZZLED = _SERVICES[1:]
 _DRAIN_S = 25.0
 
 # What a service has to do at the moment it is hurt: one that idles proves little.
@@ -88,6 +90,7 @@ class Terminate(_ProcessFault):
         self.code: int | None = None
         if not self.process.is_running:
             return
+        listens = answers_ok(world.topology.ready_url(self.planned.target).replace("/ready", "/live"))
         world.keeper.expect_death(self.planned.target, restart_after_s=0.5)
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
@@ -98,7 +101,8 @@ class Terminate(_ProcessFault):
             world.note("finding", what="sigterm_ignored", target=self.planned.target, seconds=round(self.took_s, 1))
             self.process.kill()
         self.code = self.process.returncode
-        if self.code != 0:
+        # While Python is still importing, nothing can have been prepared for the signal.
+        if self.code != 0 and (listens or self.code != -signal.SIGTERM):
             world.note("finding", what="sigterm_exit_code", target=self.planned.target, code=self.code)
 
     def heal(self, world: "World") -> None:
@@ -140,6 +144,35 @@ class WorkerTerminate(WorkerSignal):
     signum = signal.SIGTERM
 
 
+class Swizzle:
+    """Services are stopped one by one, and go on in another order."""
+
+    def __init__(self, planned: Planned) -> None:
+        self.planned = planned
+        self.stopped: list[ManagedProcess] = []
+
+    def inject(self, world: "World") -> None:
+        """Stop them, a moment apart."""
+        rng = self.planned.rng()
+        for name in rng.sample(_SWIZZLED, len(_SWIZZLED)):
+            process = world.topology.services[name]
+            if process.is_running:
+                process.pause()
+                self.stopped.append(process)
+            time.sleep(rng.uniform(0.05, 0.5))
+
+    def heal(self, world: "World") -> None:
+        """Let them go on."""
+        rng = self.planned.rng()
+        for process in rng.sample(self.stopped, len(self.stopped)):
+            process.resume()
+            time.sleep(rng.uniform(0.05, 0.5))
+
+    def bites(self, world: "World") -> Bites:
+        """They stood still together."""
+        return Bites(int(len(self.stopped) == len(_SWIZZLED)), {"stopped": len(self.stopped)})
+
+
 def _kind(name: str, target: str, make: Callable[[Planned], "Kill | Stop | Terminate"], weight: float,
           for_s: tuple[float, float]) -> Kind:  # fmt: skip
     return Kind(f"{name}_{target}", tuple(s for s in _SERVICES if s.split("-")[0] == target), make, weight, for_s)
@@ -152,6 +185,7 @@ KINDS = (
     _kind("sigstop", "api", Stop, 0.5, (0.3, 3.0)),
     *(_kind("sigterm", target, Terminate, 0.7, (0.0, 0.0)) for target in ("relay", "delivery", "dlq")),
     _kind("sigterm", "api", Terminate, 0.3, (0.0, 0.0)),
+    Kind("swizzle", (_SWIZZLED[0],), Swizzle, 0.3, (0.5, 4.0), frozenset(_SWIZZLED)),
     Kind("kill9_api_worker", ("api",), WorkerSignal, 0.7, (0.0, 0.5)),
     Kind("sigterm_api_worker", ("api",), WorkerTerminate, 0.5, (0.0, 0.5)),
 )

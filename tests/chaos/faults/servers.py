@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from infra.local.errors import LocalStackError
+from infra.local.kafka import Kafka
 from tests.chaos.faults import Bites, Kind, Planned
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
+_PATIENCE_S = 240.0
 _OURS = "datname = 'notifications' AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
 
 
@@ -77,6 +80,14 @@ class TerminateBackends:
         return Bites(self.ended, {"sessions_ended": self.ended, "in_a_statement": self.busy})
 
 
+def started(kafka: Kafka) -> None:
+    """Start the broker; on a machine that is short of processors it may take minutes."""
+    try:
+        kafka.start()
+    except LocalStackError:
+        kafka.wait_ready(timeout_s=_PATIENCE_S)
+
+
 class KafkaKill:
     """SIGKILL of the broker, started again later."""
 
@@ -91,7 +102,7 @@ class KafkaKill:
     def heal(self, world: "World") -> None:
         """Start it, and see what had piled up meanwhile."""
         self.waiting = int(world.value("SELECT count(*) FROM outbox", default=0))
-        world.topology.kafka.start()
+        started(world.topology.kafka)
 
     def bites(self, world: "World") -> Bites:
         """Rows had to wait in the outbox."""

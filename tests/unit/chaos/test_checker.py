@@ -137,7 +137,7 @@ CASES: dict[str, list[Spoil]] = {
     "sigterm_exit_code": [
         lambda history: history.events.append({"e": "finding", "what": "sigterm_exit_code", "target": "dlq-1"}),
     ],
-    "ceiling": [put("peaks", "relay-1", {"rss": 2**30, "fds": 20}), put("peaks", "api", {"rss": 0, "fds": 2000})],
+    "ceiling": [put("peaks", "relay-1", {"rss": 2**30, "fds": 20}), put("peaks", "api", {"rss": 0, "fds": 5000})],
     "sent_but_never_seen": [
         lambda history: history.receipts.pop("a"),
         change_nth("receipts", "a", 0, answer="503"),
