@@ -6,12 +6,14 @@ root nor a mount that could outlive the run. Linux checks the limit against the 
 made long ago is no way around it.
 """
 
-import resource
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from infra.local import watchdog
+from infra.local.errors import LocalStackError
+from infra.local.processes import privilege_drop
 from tests.chaos.faults import Bites, Kind, Planned
 
 if TYPE_CHECKING:
@@ -35,13 +37,17 @@ class DiskFull:
         if not process.is_running:
             return
         for pid in (process.pid, *watchdog.descendants(process.pid)):
-            try:
-                _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, (_ROOM_BYTES, hard))
-            except ProcessLookupError:
-                continue
+            self._limit(pid)
         world.value("SELECT pg_switch_wal()")
         world.value("SELECT pg_logical_emit_message(true, 'chaos', repeat('x', 200000))")
+
+    @staticmethod
+    def _limit(pid: int) -> None:
+        """As the user the server runs as: for another one's process even root needs a capability containers lack."""
+        command = [*privilege_drop(), "prlimit", f"--pid={pid}", f"--fsize={_ROOM_BYTES}:"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0 and watchdog.is_alive(pid):
+            raise LocalStackError(f"prlimit: {done.stderr.strip()}")
 
     def heal(self, world: "World") -> None:
         """Make room: a new server has the limits of whoever starts it."""
