@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        chaos crash-test check proof lock up down logs psql clean
+        model chaos crash-test check proof lock up down logs psql clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,7 @@ test: install  ## all tests, with branch coverage; real PostgreSQL and Kafka fro
 	@$(BIN)/coverage erase
 	@$(PYTEST) tests/unit tests/contract -q -n 2 --cov --cov-report= --cov-fail-under=0
 	@$(PYTEST) tests/integration -q -n 2 --dist loadscope --cov --cov-append --cov-report= --cov-fail-under=0
+	@$(PYTEST) tests/model -q -n 2
 	@$(PYTEST) tests/e2e -q
 	@$(BIN)/coverage report
 
@@ -68,6 +69,10 @@ test-e2e: install  ## the whole stack as processes, with kill -9 on the way
 SEED ?= 1
 MINUTES ?= 3
 RATE ?= 700
+STEPS ?= 50000
+
+model: install  ## the pipeline as a state machine, for long: make model STEPS=50000 SEED=1
+	@$(BIN)/python -m tests.model --steps $(STEPS) --seed $(SEED)
 
 chaos: install  ## one seed of the chaos test: make chaos SEED=7 MINUTES=4 RATE=500
 	@$(BIN)/python -m tests.chaos chaos --seed $(SEED) --minutes $(MINUTES) --rate $(RATE)
