@@ -52,6 +52,11 @@ class Sender(Producer):
         self._ledger.write(invoke)
         self._ledger.write({"e": "ok", "t": now(), "r": name, "ids": [notification_id], "tries": [202]})
 
+    def ask(self, method: str, path: str, body: Any) -> int:
+        """Ask for something that no ledger needs; return the status, 0 if nobody answered."""
+        answer: Answer | None = self._client.call(method, path, body)
+        return answer[0] if answer else 0
+
     def cancel(self, notification_id: str) -> int:
         """Ask for a cancel until somebody answers; return the status, 0 if nobody did."""
         for _ in range(CANCEL_TIMEOUTS):

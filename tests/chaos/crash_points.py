@@ -39,6 +39,10 @@ def _some_argument(arguments: tuple[Any, ...], _result: Any) -> bool:
     return bool(arguments[1])  # the first is the connection, or self
 
 
+def _retried(_arguments: tuple[Any, ...], result: Any) -> bool:
+    return bool(result.retried)
+
+
 def _acknowledged(arguments: tuple[Any, ...], _result: Any) -> bool:
     return arguments[1] is None  # Pump._on_commit(self, error, places)
 
@@ -157,6 +161,10 @@ POINTS: tuple[CrashPoint, ...] = (
     CrashPoint(
         "dlq_after_requeue", "dlq_consumer", "after", (Place(_NOTIFICATIONS, "requeue_due"),),
         "I7, I16: requeued once, whoever looks again", _some_result,
+    ),
+    CrashPoint(
+        "dlq_after_retry_step", "dlq_consumer", "after", (Place("shared.db.dlq_retry_steps", "send"),),
+        "I7, I16: a step of a bulk retry was taken; the next executor goes on behind it", _retried,
     ),
 )  # fmt: skip
 BY_NAME = {point.name: point for point in POINTS}

@@ -47,14 +47,14 @@ class Verdict:
 
 
 @click.command("crash-test")
-@click.option("--mutant", help=f"Build this bug in, or `all`; exit 0 if it is caught. One of {', '.join(BY_NAME)}.")
+@click.option("--mutant", multiple=True, help="Build this bug in, or `all`; exit 0 if it is caught. See mutants.py.")
 @click.option("--scenario", "only", multiple=True, help="These scenarios alone, without matrix and chaos run.")
 @click.option("--chaos-s", type=float, default=60.0, show_default=True, help="Seconds of the chaos run; 0: none.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the chaos run.")
 @click.option(
     "--dir", "run_dir", type=click.Path(path_type=Path), default=RUNS / "crash-test", help="For ledgers, logs."
 )
-def crash_test(mutant: str | None, only: tuple[str, ...], chaos_s: float, seed: int, run_dir: Path) -> None:
+def crash_test(mutant: tuple[str, ...], only: tuple[str, ...], chaos_s: float, seed: int, run_dir: Path) -> None:
     """Kill every service at every crash point. Exit 0: all held; 1: something did not; 3: it proves nothing."""
     if mutant:
         sys.exit(_mutants(mutant, run_dir))
@@ -125,10 +125,10 @@ def _chaos(seed: int, load_s: float, run_dir: Path) -> int:
     return run_checker(run_dir, None)
 
 
-def _mutants(name: str, run_dir: Path) -> int:
-    if name != "all" and name not in BY_NAME:
-        raise click.ClickException(f"there is no mutant {name!r}; there are {', '.join(BY_NAME)}")
-    chosen = MUTANTS if name == "all" else (BY_NAME[name],)
+def _mutants(names: tuple[str, ...], run_dir: Path) -> int:
+    if unknown := set(names) - {"all", *BY_NAME}:
+        raise click.ClickException(f"there is no mutant {unknown.pop()!r}; there are {', '.join(BY_NAME)}")
+    chosen = MUTANTS if "all" in names else [BY_NAME[name] for name in names]
     rows = []
     with Stage(run_dir, say=click.echo) as stage:
         for mutant in chosen:
@@ -139,11 +139,9 @@ def _mutants(name: str, run_dir: Path) -> int:
             rows.append((mutant, sorted(caught), len(verdict.found), time.monotonic() - began))
             _tell(mutant, verdict, caught)
     click.echo(f"\n{'mutant':<26} {'breaks':<9} {'s':>4}  caught by")
-    for mutant, names, count, took_s in rows:
-        click.echo(
-            f"{mutant.name:<26} {mutant.invariants:<9} {took_s:4.0f}  {', '.join(names) or 'NOT CAUGHT'} ({count})"
-        )
-    missed = [mutant.name for mutant, names, _, _ in rows if not names]
+    for mutant, by, count, took_s in rows:
+        click.echo(f"{mutant.name:<26} {mutant.invariants:<9} {took_s:4.0f}  {', '.join(by) or 'NOT CAUGHT'} ({count})")
+    missed = [mutant.name for mutant, by, _, _ in rows if not by]
     click.echo(f"{len(rows) - len(missed)} of {len(rows)} mutants caught")
     return EXIT_VIOLATED if missed else 0
 

@@ -67,7 +67,10 @@ def duplicates(history: History) -> Iterator[Violation]:
         accepted = [receipt for receipt in receipts if receipt.accepted]
         outcomes = {one.attempt: one.outcome for one in history.attempts.get(id_, ())}
         unknown = sum(outcome == "unknown" for outcome in outcomes.values())
-        story = {"receipts": [asdict(one) for one in receipts], "outcomes": outcomes}
+        story = {
+            "receipts": [asdict(one) for one in receipts],
+            "outcomes": {str(number): one for number, one in outcomes.items()},
+        }
         if len(accepted) > 1 and len(accepted) > unknown + ("accepted" in outcomes.values()):
             yield Violation("unexplained_duplicate", id_, story)
         for receipt in accepted:

@@ -16,6 +16,7 @@ from tests.chaos.stage import Stage
 
 _FIRES_WITHIN_S = 20.0
 _QUIET_WITHIN_S = 45.0
+_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def _ask_to_end(stage: Stage) -> None:
 def _rebalance(stage: Stage) -> None:
     """Others join and leave until the one that is trapped has had its partitions asked back."""
     point = BY_NAME["delivery_in_rebalance"]
-    until = now() + _FIRES_WITHIN_S
+    until = now() + 2 * _FIRES_WITHIN_S
     while stage.runs("delivery-1") and calls(point, stage.traps) < 2 and now() < until:
         stage.start("delivery-2")
         stage.wait(lambda: not stage.runs("delivery-1") or _has_partitions(stage), "a share of the partitions")
@@ -64,9 +65,7 @@ def _rebalance(stage: Stage) -> None:
 
 def _has_partitions(stage: Stage) -> bool:
     log = stage.process("delivery-2").log_path.read_bytes()
-    return (
-        log.rfind(b"partitions_assigned") > log.rfind(b'"event": "started"') and log.count(b"partitions_assigned") > 0
-    )
+    return log.rfind(b"partitions_assigned") > log.rfind(b'"event":"started"')
 
 
 def _kill_sender(stage: Stage) -> None:
@@ -86,6 +85,17 @@ def _lose_records(stage: Stage) -> None:
         stage.carrier.drop_records(stage.carrier.delivery_topics())
 
 
+def _retry_by_filter(stage: Stage) -> None:
+    """Have what rests, since nobody knows whether it arrived, retried in bulk, one after the other."""
+    ids = stage.sender.send(stage.asking.hooks(20, "ambiguous", on_unknown="hold"))
+    query = (
+        "SELECT count(*) FROM dlq_messages WHERE notification_id = ANY(%s::uuid[]) AND rest_reason = 'on_unknown_hold'"
+    )
+    stage.wait(lambda: stage.count(query, ids) >= 4, "dead letters at rest", timeout_s=30)
+    asked = {"filter": {"failure_class": "unknown"}, "dry_run": False, "canary": 0, "rate_per_s": 4}
+    stage.wait(lambda: stage.sender.ask("POST", "/api/v1/dead-letters/retry", asked) == 202, "a bulk retry")
+
+
 WAVES: tuple[Wave, ...] = (
     _wave("api_before_insert", "relay_after_read", "delivery_before_claim", "dlq_before_track"),
     _wave("api_after_insert", "relay_after_produce", "delivery_after_claim", "dlq_after_track"),
@@ -97,6 +107,7 @@ WAVES: tuple[Wave, ...] = (
     _wave("delivery_in_give_back", provoke=_ask_to_end),
     _wave("delivery_in_rebalance", provoke=_rebalance),
     _wave("relay_after_end_leases", provoke=_kill_sender),
+    _wave("dlq_after_retry_step", provoke=_retry_by_filter),
     _wave("relay_after_sweep", provoke=_lose_records, nets=True),
 )
 assert {point.name for wave in WAVES for point in wave.points} == {point.name for point in POINTS}
@@ -125,6 +136,7 @@ def run_wave(stage: Stage, wave: Wave, hit: int) -> Outcome:
         left = stage.wait_fired(left, timeout_s=0.5, give_up=False)
         stage.back()
     outcome.silent = [point.name for point in stage.wait_fired(left, timeout_s=0.0)]
+    load.enough.set()
     stage.back()
     load.join(timeout=60)
     fired_s = now() - began
@@ -143,23 +155,26 @@ def run_wave(stage: Stage, wave: Wave, hit: int) -> Outcome:
 
 
 class _Load(threading.Thread):
-    """The load of one wave beside whatever happens; a second helping until everything has fired makes second hits."""
+    """The load of one wave beside whatever happens: two rounds, and more until everything has fired."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(name="load", daemon=True)
-        self._stage, self._sender = stage, stage.sender
+        self._stage, self._sender = stage, stage.new_sender()  # a connection is one thread's
+        self.enough = threading.Event()
 
     def run(self) -> None:
-        """Ask for a bit of everything, cancel some, repeat some; twice, so that second calls come."""
-        for _ in range(2):
+        """Ask for a bit of everything, cancel some, repeat some."""
+        for number in range(_ROUNDS):
+            if number >= 2 and self.enough.is_set():
+                return
             for items in self._stage.asking.mixed():
                 self._sender.send(items, repeats=1)
             _cancel_some(self._stage, self._sender)
-            time.sleep(0.3)
+            self.enough.wait(0.3 * (number + 1))
 
 
 def _cancel_some(stage: Stage, sender: Sender) -> None:
-    ids = [stage.sender.send([stage.asking.hook(scheduled_for=after(2.0))])[0] for _ in range(2)]
+    ids = [sender.send([stage.asking.hook(scheduled_for=after(2.0))])[0] for _ in range(2)]
     ids += sender.send(stage.asking.hooks(2))[:1]
     for notification_id in ids:
         sender.cancel(notification_id)

@@ -16,7 +16,7 @@ import psycopg
 from api_service import accept, schemas
 from tests.chaos.asking import after
 from tests.chaos.crash_points import BY_NAME
-from tests.chaos.faults.connections import POSTGRES, STATEMENTS
+from tests.chaos.faults.connections import KAFKA, POSTGRES, STATEMENTS
 from tests.chaos.ledger import now
 from tests.chaos.proxy import Rule
 from tests.chaos.stage import LADDER_S, LEASE_S, NotSeenError, Stage
@@ -52,8 +52,9 @@ def broker_frozen(stage: Stage) -> None:
 
 
 def late_commits(stage: Stage) -> None:
-    """Applications accept inside transactions of their own, which commit late beside steady traffic."""
-    rng, until = Random(7), now() + 4.0
+    """Applications accept inside transactions of their own, which commit late, while Kafka's ack is under way."""
+    proxy, rng, until = stage.topology.proxies[KAFKA], Random(7), now() + 4.0
+    proxy.tell(Rule("delay", delay_s=0.02))
     threads = [threading.Thread(target=_late, args=(stage, Random(n), until), daemon=True) for n in range(12)]
     for thread in threads:
         thread.start()
@@ -61,6 +62,7 @@ def late_commits(stage: Stage) -> None:
         stage.sender.send(stage.asking.hooks(rng.randint(1, 5)), key=False)
     for thread in threads:
         thread.join(30)
+    proxy.heal()
 
 
 def _late(stage: Stage, rng: Random, until: float) -> None:
@@ -234,7 +236,7 @@ def answers_lost(stage: Stage) -> None:
     for name in ("accept", "claim", "end", "delete", "track", "requeue"):
         proxy.tell(Rule("cut_after", (STATEMENTS[name],), times=2))
         stage.sender.send(stage.asking.hooks(8) + stage.asking.hooks(4, "http_503"))
-        deadline = now() + 6
+        deadline = now() + 20
         while proxy.counts().get("answers_swallowed", 0) < 2 and now() < deadline:
             time.sleep(0.05)
         hits[name] = proxy.heal().get("answers_swallowed", 0)
@@ -244,7 +246,8 @@ def answers_lost(stage: Stage) -> None:
 
 def postgres_crashes(stage: Stage) -> None:
     """PostgreSQL is killed under load, and what was answered is there."""
-    asked = threading.Thread(target=lambda: [stage.sender.send(stage.asking.hooks(4)) for _ in range(15)], daemon=True)
+    sender = stage.new_sender()
+    asked = threading.Thread(target=lambda: [sender.send(stage.asking.hooks(4)) for _ in range(15)], daemon=True)
     asked.start()
     time.sleep(0.5)
     stage.topology.postgres.kill()

@@ -47,7 +47,9 @@ class Carrier:
 
     def ends(self, places: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
         """First and next offset of each partition; one that is not there is left out."""
-        consumer = Consumer({"bootstrap.servers": self.topology.kafka.bootstrap_servers, "group.id": "chaos-looking"})
+        consumer = Consumer(
+            {"bootstrap.servers": self.topology.kafka.bootstrap_servers, "group.id": "chaos-looking", "log_level": 0}
+        )
         found: dict[tuple[str, int], tuple[int, int]] = {}
         try:
             for place in places:
@@ -113,7 +115,11 @@ class Carrier:
 
     def read_back(self, topics: Iterable[str], at_most: int) -> list[Message]:
         """The last records of each partition, read without a group."""
-        options = {"bootstrap.servers": self.topology.kafka.bootstrap_servers, "group.id": "chaos-looking"}
+        options = {
+            "bootstrap.servers": self.topology.kafka.bootstrap_servers,
+            "group.id": "chaos-looking",
+            "log_level": 0,
+        }
         consumer = Consumer(options | {"enable.auto.commit": False, "auto.offset.reset": "earliest"})
         try:
             ends = self.ends(self.partitions(topics))
@@ -131,7 +137,7 @@ class Carrier:
     def produce(self, records: Iterable[tuple[str, bytes | None, bytes | None, Any]]) -> int:
         """Write records by hand: (topic, key, value, headers); return how many the broker has."""
         producer = Producer(
-            {"bootstrap.servers": self.topology.kafka.bootstrap_servers, "message.max.bytes": 2_000_000}
+            {"bootstrap.servers": self.topology.kafka.bootstrap_servers, "message.max.bytes": 2_000_000, "log_level": 0}
         )
         stored: list[int] = []
         for topic, key, value, headers in records:
