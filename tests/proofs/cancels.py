@@ -231,6 +231,7 @@ def main(argv: list[str]) -> int:
 def run_race(running: Lab, *, count: int, per_s: float, seed: int) -> tuple[Race, Counter[str]]:
     """Accept, cancel and kill."""
     rng = random.Random(seed)
+    running.behave(200, delay_s=0.05)  # so that a kill meets some under way
     race = Race(running.api_port, give_up_at=time.time() + count / per_s * 10 + 120)
     stop, kills = threading.Event(), Counter[str]()
     clients = [threading.Thread(target=race.work, daemon=True) for _ in range(_CLIENTS)]

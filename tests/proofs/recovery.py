@@ -161,7 +161,7 @@ def rest(trials: Trials, rng: random.Random) -> None:
 def run_trials(running: Lab, parts: list[str], *, times: int, per_s: float, seed: int) -> Trials:
     """Kill each part `times` times under load."""
     rng = random.Random(seed)
-    running.behave(200, delay_s=0.1)  # so that a kill meets some under way
+    running.behave(200, delay_s=0.3)  # so that a kill meets some under way
     running.behave(404, hosts=[FAILING])
 
     def make(n: int) -> dict[str, object]:
