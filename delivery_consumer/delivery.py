@@ -160,6 +160,8 @@ class Deliverer:
         async def call() -> Receipt:
             if failures:
                 raise failures.pop()
+            if self._clock() + self._lease_margin_s >= job.lease_until:  # stopped while it paused, as by SIGSTOP
+                raise first
             return await self._call(job, destination)
 
         def enough(state: RetryCallState) -> bool:

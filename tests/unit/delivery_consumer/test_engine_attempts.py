@@ -8,7 +8,7 @@ from delivery_consumer.destinations import COOL_DOWN_S, MIN_CALLS, Limits
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
 from shared.model import OnUnknown, Outcome
 from shared.records import Record
-from tests.unit.delivery_consumer.fakes import Bench, running, until_blocked
+from tests.unit.delivery_consumer.fakes import LEASE_S, Bench, running, until_blocked
 
 
 def failing(*errors: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN201
@@ -45,6 +45,23 @@ async def test_three_calls_are_enough() -> None:
 
     (ended,) = bench.store.ended
     assert (ended.outcome, ended.reason, ended.tries) == (Outcome.TRANSIENT, "http_502", 3)
+
+
+async def test_nothing_is_repeated_once_the_lease_ran_out_in_the_pause() -> None:
+    """A process that was stopped in it, as by SIGSTOP, wakes when somebody else may have sent again."""
+    bench = Bench()
+    bench.provider.behave = failing(TransientDeliveryError("http_503"), TransientDeliveryError("http_504"))
+
+    async def stopped(seconds: float) -> None:
+        bench.clock.now += seconds + LEASE_S
+
+    bench.deliverer._sleep = stopped
+    bench.records()
+
+    await bench.all()
+
+    (ended,) = bench.store.ended
+    assert (ended.outcome, ended.reason, ended.tries) == (Outcome.TRANSIENT, "http_503", 1)
 
 
 @pytest.mark.parametrize(
