@@ -1,5 +1,6 @@
 """The chaos test from the command line: `python -m tests.chaos chaos|check|report|crash-test`."""
 
+import faulthandler
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ PRODUCERS = 4
 @click.group(help=__doc__)
 def main() -> None:
     """Group the commands."""
+    faulthandler.enable()  # librdkafka and libpq are in this process, too
 
 
 main.add_command(crash_test)

@@ -6,16 +6,24 @@ import traceback
 from collections import defaultdict
 from collections.abc import Sequence
 
+import psycopg
+from confluent_kafka import KafkaException
+
 from tests.chaos.faults import Fault, Planned
 from tests.chaos.faults.catalogue import KINDS
 from tests.chaos.ledger import now
 from tests.chaos.world import World
 
 _JOIN_S = 300.0
+_HEAL_WITHIN_S = 120.0
+_OUTAGE = (KafkaException, psycopg.OperationalError)
 
 
 class Injector(threading.Thread):
-    """Begins each fault at its time; a target that is still being healed is waited for."""
+    """Begins each fault at its time; a target that is still being healed is waited for.
+
+    A fault that finds PostgreSQL or Kafka away, because another one struck first, is missed: it did not happen.
+    """
 
     def __init__(self, world: World, planned: Sequence[Planned], *, ends_at: float) -> None:
         super().__init__(name="injector", daemon=True)
@@ -56,19 +64,36 @@ class Injector(threading.Thread):
             fault.inject(self._world)
             self._world.note("injected", **about)
             time.sleep(planned.for_s)
-            fault.heal(self._world)
+            self._heal(fault, self._world)
             self._world.note("healed", **about)
             self._done.append((planned, fault))
+        except _OUTAGE as error:  # another fault had taken away what this one needs
+            self._world.note("missed", **about, error=type(error).__name__)
+            self._heal_anyway(fault)
         except Exception as error:  # noqa: BLE001 - the harness is broken then, and says so
             self.errors.append(f"{planned.kind} on {planned.target}: {type(error).__name__}: {error}")
             self._world.note("harness_error", **about, error=traceback.format_exc(limit=-6))
             self._heal_anyway(fault)
 
+    @staticmethod
+    def _heal(fault: Fault, world: World, *, within_s: float = _HEAL_WITHIN_S) -> None:
+        """Heal, again and again while another fault is in the way."""
+        until = now() + within_s
+        while True:
+            try:
+                fault.heal(world)
+            except _OUTAGE:
+                if now() > until:
+                    raise
+                time.sleep(1.0)
+            else:
+                return
+
     def _heal_anyway(self, fault: Fault) -> None:
         try:
-            fault.heal(self._world)
-        except Exception as error:  # noqa: BLE001 - already broken
-            self.errors.append(f"healing failed too: {type(error).__name__}")
+            self._heal(fault, self._world)
+        except Exception as error:  # noqa: BLE001 - said, and then the run goes on to its end
+            self.errors.append(f"healing failed: {type(error).__name__}: {error}")
 
     def judge(self) -> None:
         """Write down which faults bit."""

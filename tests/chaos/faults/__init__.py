@@ -39,7 +39,8 @@ class Bites:
 class Fault(Protocol):
     """One fault, on a thread of its own: inject, wait, heal; once everything is quiet, bites.
 
-    An exception of inject or heal ends the run as broken: the harness, not the product, is wrong then.
+    An exception of inject or heal ends the run as broken: the harness, not the product, is wrong then. KafkaException
+    and psycopg.OperationalError say that another fault was there first: such a fault is missed, and healed repeatedly.
     """
 
     def inject(self, world: "World") -> None:
