@@ -16,7 +16,7 @@ from tests.chaos.world import World
 
 _JOIN_S = 300.0
 _HEAL_WITHIN_S = 120.0
-_OUTAGE = (KafkaException, psycopg.OperationalError)
+_OUTAGE = (KafkaException, psycopg.OperationalError, TimeoutError)
 
 
 class Injector(threading.Thread):

@@ -3,6 +3,7 @@
 PostgreSQL is the truth and Kafka a disposable carrier: none of this may lose, double or forge a notification.
 """
 
+import functools
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
@@ -27,13 +28,18 @@ _TOPICS, _OFFSETS = "kafka_topics", "kafka_offsets"
 _DELIVERIES = ("delivery-1", "delivery-2")
 
 
+@functools.cache
+def _admin(bootstrap_servers: str) -> AdminClient:
+    """One client for as long as the run lasts: an answer that comes once its client was collected finds freed memory."""
+    return admin_client(bootstrap_servers)
+
+
 class Carrier:
     """The broker from the side: what is in its topics, and how far a group has come."""
 
     def __init__(self, topology: "Topology") -> None:
         self.topology = topology
-        # Kept, since what it was asked is never answered once it is collected.
-        self.admin: AdminClient = admin_client(topology.kafka.bootstrap_servers)
+        self.admin = _admin(topology.kafka.bootstrap_servers)
 
     @property
     def group(self) -> str:
@@ -63,6 +69,8 @@ class Carrier:
 
     def committed(self, places: Sequence[TopicPartition]) -> dict[tuple[str, int], int]:
         """How far the delivery consumers have committed."""
+        if not places:
+            return {}
         asked = ConsumerGroupTopicPartitions(self.group, list(places))
         answer = self.admin.list_consumer_group_offsets([asked], request_timeout=_ADMIN_S)[self.group].result(
             2 * _ADMIN_S
