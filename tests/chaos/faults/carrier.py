@@ -30,7 +30,7 @@ _DELIVERIES = ("delivery-1", "delivery-2")
 
 @functools.cache
 def _admin(bootstrap_servers: str) -> AdminClient:
-    """One client for as long as the run lasts: an answer that comes once its client was collected finds freed memory."""
+    """One client for the whole run: an answer that comes after its client was collected finds freed memory."""
     return admin_client(bootstrap_servers)
 
 
