@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from infra.local.watchdog import is_alive
 from tests.chaos.rewriting import Place, Wrap
 
 When = Literal["before", "after"]
@@ -271,10 +270,10 @@ def disarm(point: CrashPoint, directory: Path) -> None:
     (directory / point.name).unlink(missing_ok=True)
 
 
-def has_fired(point: CrashPoint, directory: Path) -> bool:
-    """Say whether it killed since it was armed, and whoever it killed is gone."""
+def killed(point: CrashPoint, directory: Path) -> int | None:
+    """The process it killed since it was armed, None if it has not fired."""
     fired = _fired(directory / point.name)
-    return fired.exists() and not is_alive(json.loads(fired.read_text())["pid"])
+    return int(json.loads(fired.read_text())["pid"]) if fired.exists() else None
 
 
 def calls(point: CrashPoint, directory: Path) -> int:

@@ -170,7 +170,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "write_back_without_owner",
         "whoever comes last decides how an attempt ended",
-        "zombie", "I4, I7", "unexplained_duplicate sent_without_its_accepted_attempt",
+        "zombie", "I4, I7", "attempt_ended_twice unexplained_duplicate sent_without_its_accepted_attempt",
         (
             _CLAIM,
             "              FROM o WHERE a.notification_id = o.id AND a.attempt = o.attempt\n"

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from infra.local.errors import LocalStackError
 from infra.local.processes import ManagedProcess
+from infra.local.watchdog import is_alive
 from shared.records import Topics
 from tests.chaos import config as files
 from tests.chaos import crash_points, launch
@@ -164,7 +165,8 @@ class Stage:
                 constants["outbox_relay.relay._LOOK_FOR_MISSED_EVERY_S"] = _FAR_S
         if package == "delivery_consumer":
             constants = _BREAKERS
-        return launch.arguments(package, traps=self.traps, mutant=self._mutant, constants=constants)
+        traps = self.traps if service in USED else None  # a second one comes and goes, and dies at no point
+        return launch.arguments(package, traps=traps, mutant=self._mutant, constants=constants)
 
     def nets(self, *, on: bool) -> None:
         """Have the sweeper and the look for missed rows, or not."""
@@ -242,10 +244,12 @@ class Stage:
         return left
 
     def _has_fired(self, point: CrashPoint) -> bool:
-        """A process is gone when it can be waited for; its first thread may have ended before the others."""
-        name = next(name for name in USED if SERVICES[name][0] == point.service)
-        gone = (point.service == "api_service" and point.of == "itself") or not self.runs(name)
-        return gone and crash_points.has_fired(point, self.traps)
+        """A process is gone when it can be waited for: its first thread may have ended before the others."""
+        pid = crash_points.killed(point, self.traps)
+        if pid is None or (point.service == "api_service" and point.of == "itself"):
+            return pid is not None and not is_alive(pid)
+        process = self.process(next(name for name in USED if SERVICES[name][0] == point.service))
+        return not process.is_running or process.pid != pid
 
     # Looking
 

@@ -114,7 +114,7 @@ def test_a_trap_counts_calls_while_it_is_armed(tmp_path: Path, monkeypatch: pyte
 
     assert before == []
     assert killed == [(os.getpid(), signal.SIGKILL)]
-    assert not crash_points.has_fired(point, tmp_path)  # not as long as the victim lives
+    assert crash_points.killed(point, tmp_path) == os.getpid()
     assert crash_points.calls(point, tmp_path) == 2
 
 
