@@ -217,12 +217,6 @@ def test_what_is_spoilt_is_found(name: str, spoil: Spoil) -> None:
             change("rows", "k1", attempt=2)(history),
             history.letters.update(k1=letter("k1", status="resolved", resolution="sent", message_key="default/k")),
         ),
-        # What Kafka forgot came again out of order.
-        lambda history: (
-            change_nth("attempts", "k1", 0, began_at=WALL + 5.0, ended_at=WALL + 5.2)(history),
-            change_nth("receipts", "k1", 0, t=5.1)(history),
-            history.events.append({"e": "injected", "kind": "kafka_forgets", "t": 2.5}),
-        ),
     ],
 )
 def test_what_is_allowed_is_not_found(spoil: Spoil) -> None:
