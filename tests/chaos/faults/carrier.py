@@ -46,6 +46,9 @@ class Carrier:
         """The group of the delivery consumers."""
         return f"{self.topology.topics.prefix}-delivery"
 
+    def _looking(self, group: str) -> dict[str, Any]:
+        return {"bootstrap.servers": self.topology.kafka.bootstrap_servers, "group.id": group, "log_level": 0}
+
     def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         """The partitions of those topics that exist."""
         known = self.admin.list_topics(timeout=_ADMIN_S).topics
@@ -53,9 +56,7 @@ class Carrier:
 
     def ends(self, places: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
         """First and next offset of each partition; one that is not there is left out."""
-        consumer = Consumer(
-            {"bootstrap.servers": self.topology.kafka.bootstrap_servers, "group.id": "chaos-looking", "log_level": 0}
-        )
+        consumer = Consumer(self._looking("chaos-looking"))
         found: dict[tuple[str, int], tuple[int, int]] = {}
         try:
             for place in places:
@@ -71,11 +72,16 @@ class Carrier:
         """How far the delivery consumers have committed."""
         if not places:
             return {}
-        asked = ConsumerGroupTopicPartitions(self.group, list(places))
-        answer = self.admin.list_consumer_group_offsets([asked], request_timeout=_ADMIN_S)[self.group].result(
-            2 * _ADMIN_S
-        )
-        return {(one.topic, one.partition): max(one.offset, 0) for one in answer.topic_partitions}
+        # A consumer that never joins may ask, too; the admin client's own call was seen to abort the process when a
+        # broker went away under it.
+        consumer = Consumer(self._looking(self.group))
+        try:
+            return {
+                (one.topic, one.partition): max(one.offset, 0)
+                for one in consumer.committed(list(places), timeout=2 * _ADMIN_S)
+            }
+        finally:
+            consumer.close()
 
     def unread(self, topics: Iterable[str]) -> int:
         """How many records are there that no delivery consumer has ended yet, or whose end it has not committed."""
