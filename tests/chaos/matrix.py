@@ -69,9 +69,13 @@ def _has_partitions(stage: Stage) -> bool:
 
 
 def _kill_sender(stage: Stage) -> None:
-    """Kill the consumer while it sends, so that leases run out."""
-    stage.wait(lambda: stage.count("SELECT count(*) FROM delivery_attempts WHERE outcome = 'begun'") > 0, "a claim")
-    stage.kill("delivery-1")
+    """Kill the consumer twice while it sends, so that leases run out at two times."""
+    query = "SELECT count(*) FROM delivery_attempts WHERE outcome = 'begun' AND began_at > now() - interval '1 second'"
+    for _ in range(2):
+        stage.start("delivery-1")
+        stage.wait(lambda: stage.count(query) > 0, "a claim")
+        stage.kill("delivery-1")
+        time.sleep(1.5)
 
 
 def _lose_records(stage: Stage) -> None:
