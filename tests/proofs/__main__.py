@@ -1,4 +1,7 @@
-"""`python -m tests.proofs NAME [options]`: measure one promise; exit 1 if it did not hold. Without NAME: list them."""
+"""`python -m tests.proofs NAME [options]`: measure one promise; exit 1 if it did not hold. Without NAME: list them.
+
+`page FILES` turns what several wrote with --json into docs/reports/figures.md.
+"""
 
 import ast
 import importlib
@@ -7,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+
+from tests.proofs import page
 
 _HERE = Path(__file__).parent
 NAMES = ("recovery", "cancels", "bulkhead", "herd", "loss", "ledger")
@@ -36,6 +41,8 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in {"-h", "--help"}:
         click.echo(listing())
         return 0
+    if argv[0] == "page":
+        return page.main(argv[1:])
     try:
         proof = find(argv[0])
     except KeyError:
