@@ -32,7 +32,7 @@ SESSION_SETTINGS: Final[tuple[LiteralString, ...]] = (
     "SET lock_timeout = '2s'",
     "SET idle_in_transaction_session_timeout = '10s'",
 )
-_NOT_NOW: Final = (*OUTAGE, errors.ReadOnlySqlTransaction, errors.UndefinedTable, errors.TransactionRollback)
+_NOT_NOW: Final = (*OUTAGE, errors.UndefinedTable, errors.TransactionRollback)
 """Faults of the moment: away, failing over to a standby, not installed yet, deadlocked. All else is a bug of ours."""
 
 

@@ -9,7 +9,12 @@ from psycopg_pool import ConnectionPool
 
 from shared.db.outages import outage_reason
 
-OUTAGE = (psycopg.OperationalError, psycopg.InterfaceError)
+OUTAGE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.InternalError_,  # XX000: its disk failed it, and it is about to end
+    psycopg.errors.ReadOnlySqlTransaction,  # a standby, until it is promoted
+)
 """What a statement raises when PostgreSQL is away, restarting, or the connection broke: wait, connect anew, repeat."""
 
 _CONNECT: dict[str, Any] = {

@@ -19,6 +19,9 @@ _BY_SQLSTATE: Final = {
     "40P01": "deadlock",
     "55P03": "lock_timeout",
     "57014": "statement_timeout",
+    "53100": "disk_full",
+    "25006": "read_only",
+    "XX000": "server_failed",
 }
 _BY_WORDS: Final = (  # libpq gives a failed connection no SQLSTATE, only a sentence
     ("password authentication failed", "password_refused"),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.crash_points import BY_NAME as CRASH_POINTS
+from tests.chaos.mutants import BY_NAME as MUTANTS
 from tests.dockerfiles import EXTRAS, REPOSITORY, locked
 
 PACKAGES = [*EXTRAS, "shared", "infra"]
@@ -128,6 +130,19 @@ def test_every_guarantee_names_tests_that_exist() -> None:
     assert len(rows) > 25
     assert [row for row, tests in zip(rows, named, strict=True) if not tests] == []
     assert set().union(*named) - names_of_tests() == set()
+
+
+def test_each_of_the_twenty_invariants_is_a_guarantee_and_each_mutant_threatens_one() -> None:
+    """I1 to I20, in order; what takes a mechanism away is named beside what it breaks."""
+    rows = re.findall(r"(?m)^\| \*\*(I\d+)\*\* \|.*\| ([^|]+) \|$", (REPOSITORY / "docs/guarantees.md").read_text())
+    breaks = {name: set(re.split(r", *", mutant.invariants)) for name, mutant in MUTANTS.items()}
+    beside = [(invariant, name) for invariant, shown in rows for name in re.findall(r"`(\w+)`", shown)]
+    named = {name for _, name in beside}
+
+    assert list(dict.fromkeys(invariant for invariant, _ in rows)) == [f"I{number}" for number in range(1, 21)]
+    assert named >= breaks.keys()
+    assert named <= breaks.keys() | CRASH_POINTS.keys()
+    assert [pair for pair in beside if pair[1] in breaks and pair[0] not in breaks[pair[1]]] == []
 
 
 def test_decisions_have_their_four_parts_and_a_number_of_their_own() -> None:

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer
 
+from outbox_relay import metrics
 from outbox_relay.relay import Relay
 from outbox_relay.settings import Settings
 from shared.db import outbox
@@ -276,6 +277,29 @@ def test_row_that_commits_after_the_relay_restarted_far_beyond_it_is_found(
     late.close()
 
     assert sorted(key for key, _ in consume(topics, topic, 6)) == ["k"] * 5 + ["late"]
+
+
+@pytest.mark.parametrize("sqlstate", ["XX000", "25006", "53100"])
+def test_relay_waits_out_a_server_that_fails(database: Database, topics: FreshTopics, sqlstate: str) -> None:
+    """A disk that is full or failing, a standby: the relay asks again, and goes on as soon as it may."""
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    stop = threading.Event()
+    append(database, topic, 10)
+    with database.connect() as conn:
+        conn.execute(
+            f"""CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql
+                    AS $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$;
+                CREATE TRIGGER fails BEFORE DELETE ON outbox EXECUTE FUNCTION fails()"""
+        )
+
+    started_over = metrics.STARTS_OVER.labels("postgres_unreachable")._value
+    before = started_over.get()
+
+    with running(Relay(settings_for(database, topics), stop), stop=stop):
+        until(lambda: started_over.get() >= before + 2)  # published, and published again, as they cannot be deleted
+        with database.connect() as conn:
+            conn.execute("DROP TRIGGER fails ON outbox")
+        until(lambda: rows_left(database) == 0)
 
 
 def test_relay_waits_out_postgres_cutting_its_sessions(database: Database, topics: FreshTopics) -> None:
