@@ -10,8 +10,8 @@ from typing import Any
 from tests.chaos.faults import Kind, Planned
 
 CALM_S = 18.0
-EVERY_S = 1.2
-AT_ONCE = 3
+EVERY_S = 1.0
+AT_ONCE = 4
 _SPREAD = 0.5
 _TRIES = 12
 _PATIENCE = 8

@@ -65,7 +65,7 @@ def _head(results: Sequence[Result], violated: Counter[str], dull: list[str], br
         "# Chaos test",
         "",
         "Real PostgreSQL and Apache Kafka, two of each service, hostile receivers, and faults drawn from a seed. "
-        f"This page adds up {len(results)} runs; each was carried out and checked by itself, one after the other. "
+        f"This page adds up {len(results)} runs; each is a stack of its own, checked by itself. "
         "A seed fixes the plan of faults and what the clients ask for, not the scheduling of threads: running it again "
         "repeats the plan, not the instant.",
         "",

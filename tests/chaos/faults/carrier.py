@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import AdminClient
 
 from infra.local.kafka import admin_client
+from infra.local.ports import free_port
 from tests.chaos.faults import Bites, Kind, Planned
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class Rebalance:
         """Start one more."""
         topology = world.topology
         self._before = self._revocations(world)
-        environ = topology.environ_for("delivery-1") | {"DELIVERY_PORT": "0"}
+        environ = topology.environ_for("delivery-1") | {"DELIVERY_PORT": str(free_port())}
         process = topology.supervisor.process(
             f"delivery-extra-{self.planned.number}", topology.argv_for("delivery-1"), env=environ, cwd=world.run_dir
         )
@@ -371,10 +372,10 @@ KINDS = (
     Kind("records_dropped", (_TOPICS,), RecordsDropped, 0.5, (0.1, 0.5), loses_records=True),
     Kind("topic_deleted", (_TOPICS,), TopicDeleted, 0.4, (1.0, 3.0), loses_records=True),
     Kind("topics_deleted", (_TOPICS,), TopicsDeleted, 0.3, (1.0, 3.0), loses_records=True),
-    Kind("offsets_gone", (_OFFSETS,), OffsetsLost, 0.3, (0.1, 0.5), _ALL | {"kafka"}),
-    Kind("offsets_to_start", (_OFFSETS,), OffsetsToStart, 0.3, (0.1, 0.5), _ALL | {"kafka"}),
-    Kind("offsets_to_end", (_OFFSETS,), OffsetsToEnd, 0.3, (0.1, 0.5), _ALL | {"kafka"}, loses_records=True),
-    Kind("rebalance", ("delivery-extra",), Rebalance, 1.0, (2.0, 8.0)),
+    Kind("offsets_gone", (_OFFSETS,), OffsetsLost, 0.3, (8.0, 12.0), _ALL | {"kafka"}),
+    Kind("offsets_to_start", (_OFFSETS,), OffsetsToStart, 0.3, (8.0, 12.0), _ALL | {"kafka"}),
+    Kind("offsets_to_end", (_OFFSETS,), OffsetsToEnd, 0.3, (8.0, 12.0), _ALL | {"kafka"}, loses_records=True),
+    Kind("rebalance", ("delivery-extra",), Rebalance, 1.0, (5.0, 10.0)),
     Kind("copies", (_TOPICS,), Copies, 0.7, (0.1, 0.3)),
     Kind("garbage", (_TOPICS,), Garbage, 0.5, (0.1, 0.3)),
 )
