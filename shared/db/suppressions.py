@@ -134,14 +134,16 @@ def resume_held(conn: Connection[Any], *, limit: int) -> int:
 
     Suppressed to pending of the same attempt, which was never begun, with its outbox row, and the dead letter of a
     retry is retrying again: one statement, safe to repeat. Rows another session holds are skipped. What is held for
-    active suppressions costs nothing: the look goes by those that are lifted.
+    active suppressions costs nothing: the look goes by those that are lifted. The range of one id is an `=` that
+    leaves PostgreSQL the one index: where most rows are held for one suppression it would walk all of them by the
+    other for each that is lifted.
     """
     query = f"""
         WITH free AS (
             DELETE FROM outbox_held WHERE notification_id IN (
                 SELECT h.notification_id FROM suppressions s CROSS JOIN LATERAL (
-                    SELECT notification_id FROM outbox_held WHERE suppression_id = s.id
-                     ORDER BY notification_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) h
+                    SELECT notification_id FROM outbox_held WHERE suppression_id BETWEEN s.id AND s.id
+                     ORDER BY suppression_id, notification_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) h
                  WHERE s.lifted_at IS NOT NULL ORDER BY h.notification_id LIMIT %(limit)s)
             RETURNING notification_id
         ), moved AS (

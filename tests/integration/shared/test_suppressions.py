@@ -224,3 +224,26 @@ def test_an_outcome_that_comes_too_late_suppresses_nothing(conn: Conn, new: New)
     end(conn, ticket, Outcome.PERMANENT, suppress="gone")
 
     assert suppressions.list_page(conn, Filter("default"), limit=9) == []
+
+
+def test_looking_for_what_may_go_on_reads_nothing_that_is_held(conn: Conn) -> None:
+    """However many were lifted once, and however much waits for one that is active."""
+    active = UUID(int=1)
+    conn.execute(
+        """
+        INSERT INTO suppressions (id, tenant_id, channel, recipient, reason, created_by, lifted_at, lifted_by)
+        SELECT CASE n WHEN 0 THEN %s ELSE gen_random_uuid() END, 'default', 'email', 'r' || n, 'manual', 'ann',
+               CASE WHEN n > 0 THEN now() END, CASE WHEN n > 0 THEN 'ann' END FROM generate_series(0, 20) n
+        """,
+        (active,),
+    )
+    conn.execute("INSERT INTO outbox_held SELECT gen_random_uuid(), %s FROM generate_series(1, 5000)", (active,))
+    conn.execute("ANALYZE suppressions, outbox_held")
+    read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox_held'"
+
+    with conn.transaction():
+        before = rows(conn, read)[0][0]
+        assert suppressions.resume_held(conn, limit=500) == 0
+        after = rows(conn, read)[0][0]
+
+    assert after - before < 500
