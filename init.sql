@@ -88,9 +88,10 @@ CREATE TABLE IF NOT EXISTS outbox_due (
   tenant_id       text NOT NULL,
   due_at          timestamptz NOT NULL
 );
-CREATE INDEX IF NOT EXISTS outbox_due_due_at ON outbox_due (due_at);
+CREATE INDEX IF NOT EXISTS outbox_due_in_order ON outbox_due (due_at, notification_id);
+DROP INDEX IF EXISTS outbox_due_due_at;  -- what it was before
 COMMENT ON TABLE outbox_due IS 'Scheduled notifications until they are due. A row whose notification was cancelled is dropped when it comes due.';
-COMMENT ON INDEX outbox_due_due_at IS 'The relay''s question every 100 ms: what has come due?';
+COMMENT ON INDEX outbox_due_in_order IS 'The relay''s question every 100 ms: what has come due? What is due at one instant goes in the order accepted, chunk after chunk.';
 
 CREATE TABLE IF NOT EXISTS outbox_dead (
   seq             bigint PRIMARY KEY,

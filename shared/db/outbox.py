@@ -174,7 +174,7 @@ def promote_due(conn: Connection[Any], *, limit: int) -> int:
         WITH due AS (
             DELETE FROM outbox_due WHERE notification_id IN (
                 SELECT notification_id FROM outbox_due WHERE due_at <= now()
-                 ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+                 ORDER BY due_at, notification_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
             RETURNING notification_id
         ), moved AS (
             UPDATE notifications n SET status = 'pending', updated_at = now()

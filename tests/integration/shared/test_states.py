@@ -413,6 +413,20 @@ def test_promoted_ones_go_out_in_the_order_they_are_due(conn: Conn, new: New) ->
     assert published == [one.id for one in sorted(made, key=lambda one: (one.scheduled_for, one.id))]
 
 
+def test_what_is_due_at_one_instant_is_promoted_in_the_order_accepted(conn: Conn, new: New) -> None:
+    """I12: whatever the chunks, and wherever the rows lie in the table."""
+    due = datetime.now(UTC) - timedelta(seconds=1)
+    made = [new(ordering_key="k", scheduled_for=due) for _ in range(20)]
+    accepting.insert_many(conn, made[10:])
+    accepting.insert_many(conn, made[:10])
+
+    while outbox.promote_due(conn, limit=3):
+        pass
+
+    published = [id_ for (id_,) in rows(conn, "SELECT notification_id FROM outbox ORDER BY seq")]
+    assert published == [one.id for one in made]
+
+
 def test_other_bytes_at_an_offset_seen_before_are_another_dead_letter(conn: Conn) -> None:
     """A topic made anew begins at offset 0 again: its poison is not taken for the old topic's."""
     dlq_messages.track(conn, [tracked(None, retry_in_s=None, original_payload=b"old")])
