@@ -179,6 +179,15 @@ COMMENT ON INDEX dlq_messages_due IS 'The scheduler''s question: which retries h
 COMMENT ON INDEX dlq_messages_listed IS 'Listing a tenant''s dead letters, newest first.';
 
 ALTER TABLE dlq_messages ADD COLUMN IF NOT EXISTS retry_id uuid;
+DO $$ BEGIN
+  -- A table made before there were suppressions allows no such end.
+  IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'dlq_messages_resolution_check'
+                    AND conrelid = 'dlq_messages'::regclass AND pg_get_constraintdef(oid) LIKE '%suppressed%') THEN
+    ALTER TABLE dlq_messages DROP CONSTRAINT IF EXISTS dlq_messages_resolution_check,
+      ADD CONSTRAINT dlq_messages_resolution_check
+          CHECK (resolution IN ('sent', 'discarded', 'expired', 'cancelled', 'suppressed'));
+  END IF;
+END $$;
 CREATE INDEX IF NOT EXISTS dlq_messages_by_cause ON dlq_messages (tenant_id, fingerprint, last_failed_at, id)
   INCLUDE (status, failure_class, channel, retry_at, first_failed_at) WHERE status <> 'resolved';
 CREATE INDEX IF NOT EXISTS dlq_messages_failed ON dlq_messages (tenant_id, last_failed_at, id) WHERE status = 'failed';
@@ -287,6 +296,7 @@ CREATE INDEX IF NOT EXISTS outbox_held_suppression ON outbox_held (suppression_i
 COMMENT ON TABLE outbox_held IS 'Suppressed notifications until their suppression is lifted; each suppressed notification has a row here.';
 COMMENT ON INDEX outbox_held_suppression IS 'What waits for one suppression, in the order accepted.';
 
+SELECT set_config('init.queues_keys', (to_regclass('ordering_queue') IS NULL)::text, true);
 CREATE TABLE IF NOT EXISTS ordering_queue (
   tenant_id       text NOT NULL,
   ordering_key    text NOT NULL,
@@ -407,6 +417,19 @@ CREATE OR REPLACE TRIGGER ordering_move AFTER UPDATE ON notifications
   FOR EACH ROW WHEN (NEW.ordering_key IS NOT NULL AND OLD.status <> NEW.status) EXECUTE FUNCTION ordering_follow();
 CREATE OR REPLACE TRIGGER ordering_delete AFTER DELETE ON notifications
   FOR EACH ROW WHEN (OLD.ordering_key IS NOT NULL) EXECUTE FUNCTION ordering_follow();
+
+-- Once, in a database older than these tables: what waits or is under way gets its place and its turn. The triggers'
+-- lock keeps everybody else from notifications until this commits.
+WITH live AS (
+  SELECT tenant_id, ordering_key, id, status FROM notifications
+   WHERE current_setting('init.queues_keys')::boolean
+     AND ordering_key IS NOT NULL AND attempt = 1 AND status IN ('pending', 'processing')
+), turns AS (
+  INSERT INTO ordering_turns (tenant_id, ordering_key, notification_id)
+  SELECT tenant_id, ordering_key, id FROM live WHERE status = 'processing' ORDER BY id ON CONFLICT DO NOTHING
+)
+INSERT INTO ordering_queue (tenant_id, ordering_key, notification_id)
+SELECT tenant_id, ordering_key, id FROM live ORDER BY status = 'processing' DESC, id;
 
 CREATE TABLE IF NOT EXISTS idempotency_keys (
   tenant_id       text NOT NULL,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -90,6 +90,36 @@ def test_two_installers_at_once_take_turns(server: Postgres) -> None:
     errors = [process.communicate()[1].decode() for process in racing]
 
     assert [(process.returncode, error) for process, error in zip(racing, errors, strict=True)] == [(0, "")] * 3
+
+
+TO_OLDER = """
+    DROP TRIGGER ordering_enter ON notifications;
+    DROP TRIGGER ordering_move ON notifications;
+    DROP TRIGGER ordering_delete ON notifications;
+    DROP TABLE ordering_queue, ordering_turns CASCADE;
+    ALTER TABLE dlq_messages DROP CONSTRAINT dlq_messages_resolution_check,
+      ADD CONSTRAINT dlq_messages_resolution_check
+          CHECK (resolution IN ('sent', 'discarded', 'expired', 'cancelled'));
+"""
+
+
+def test_a_database_from_before_is_brought_up_to_date(server: Postgres) -> None:
+    """A retry may end suppressed, and what waits or is under way has its place in the order of its key; once."""
+    server.create_database("older")
+    server.apply_sql(INIT_SQL, database="older")
+    with psycopg.connect(server.dsn("older"), autocommit=True) as conn:
+        conn.execute(TO_OLDER)
+        for n, status in enumerate(("sent", "pending", "processing", "pending"), start=1):
+            add(conn, "notifications", id=UUID(int=n), ordering_key="k", status=status)
+        add(conn, "notifications", id=UUID(int=5), ordering_key="k", status="pending", attempt=2)
+
+        server.apply_sql(INIT_SQL, database="older")
+        server.apply_sql(INIT_SQL, database="older")
+
+        queue = conn.execute("SELECT notification_id FROM ordering_queue ORDER BY seq").fetchall()
+        turns = conn.execute("SELECT ordering_key, notification_id FROM ordering_turns").fetchall()
+        assert (queue, turns) == ([(UUID(int=n),) for n in (3, 2, 4)], [("k", UUID(int=3))])
+        add(conn, "dlq_messages", status="resolved", resolution="suppressed", resolved_at=NOW)
 
 
 def test_every_table_says_what_it_is_for(conn: Conn) -> None:
