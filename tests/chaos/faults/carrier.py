@@ -5,17 +5,20 @@ PostgreSQL is the truth and Kafka a disposable carrier: none of this may lose, d
 
 import functools
 import hashlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from infra.local.kafka import admin_client
 from infra.local.ports import free_port
+from infra.local.stack import REPOSITORY
 from tests.chaos.faults import Bites, Kind, Planned
 
 if TYPE_CHECKING:
@@ -111,22 +114,13 @@ class Carrier:
 
     def reset_offsets(self, to: str) -> bool:
         """Set the group's offsets to the "start" or the "end", or have them "gone". False while it has members."""
-        try:
-            if to == "gone":
-                self.admin.delete_consumer_groups([self.group], request_timeout=_ADMIN_S)[self.group].result(
-                    2 * _ADMIN_S
-                )
-                return True
-            places = self.partitions(self._read_topics())
-            for (topic, number), (low, high) in self.ends(places).items():
-                place = TopicPartition(topic, number, low if to == "start" else high)
-                wanted = ConsumerGroupTopicPartitions(self.group, [place])
-                futures = self.admin.alter_consumer_group_offsets([wanted], request_timeout=_ADMIN_S)
-                if any(one.error for one in futures[self.group].result(2 * _ADMIN_S).topic_partitions or []):
-                    return False
-        except KafkaException:
-            return False
-        return True
+        command = [sys.executable, "-m", "tests.chaos.offsets", self.topology.kafka.bootstrap_servers, self.group, to]
+        with suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(
+                [*command, *self.delivery_topics()], cwd=REPOSITORY, check=False, timeout=4 * _ADMIN_S
+            )
+            return done.returncode == 0
+        return False
 
     def read_back(self, topics: Iterable[str], at_most: int) -> list[Message]:
         """The last records of each partition, read without a group."""
