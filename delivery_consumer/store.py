@@ -29,7 +29,8 @@ _SETTINGS: Final[tuple[LiteralString, ...]] = (
     "SET statement_timeout = '5s'",  # what takes longer will not end soon: SIGTERM must not wait for it
 )
 _ROLLED_BACK: Final = (
-    psycopg.errors.TransactionRollback,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
 )

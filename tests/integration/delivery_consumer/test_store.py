@@ -91,6 +91,20 @@ async def test_a_write_back_waits_for_a_row_on_the_same_connection(desk: Desk, s
     assert desk.conn.execute(sessions).fetchall() == before
 
 
+async def test_a_deadlock_is_known_to_have_done_nothing(store: PostgresStore) -> None:
+    """The statement is asked again on the same connection, and its answer leaves no doubt about the first time."""
+    pids: list[int] = []
+
+    def ask(conn: Connection[TupleRow]) -> str:
+        pids.append(conn.info.backend_pid)
+        if len(pids) == 1:
+            conn.execute("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
+        return "done"
+
+    assert await store._writes.run(ask) == ("done", False)
+    assert pids == pids[:1] * 2
+
+
 async def test_closing_ends_a_statement_under_way(desk: Desk) -> None:
     """It neither blocks the loop nor waits for a lock."""
     store = PostgresStore(desk.database.dsn, owner=uuid4(), lease_s=30, dlq_topic=desk.topics.names.dlq)
