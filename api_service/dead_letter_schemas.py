@@ -7,31 +7,18 @@ from marshmallow import ValidationError
 from api_service import fields
 from api_service.addresses import MAX_URL_CHARS
 from api_service.faults import Fault, FaultyValueError, field_faults
+from api_service.persons import MAX_BY_CHARS, MAX_NOTE_CHARS, checked_by, checked_note
 from api_service.problems import invalid
 from api_service.schemas import StrictSchema
 from shared.model import Channel, FailureClass
 
-MAX_REASON_CHARS: Final = 500
-MAX_BY_CHARS: Final = 100
 MAX_RATE_PER_S: Final = 1000
 MAX_CANARY: Final = 100
 
 
 def _reason(text: str) -> str:
-    if not text.strip() or len(text) > MAX_REASON_CHARS:
-        raise FaultyValueError("invalid_reason", f"1 to {MAX_REASON_CHARS} characters")
-    return text
-
-
-def _note(text: str) -> str:
-    if not text.strip() or len(text) > MAX_REASON_CHARS:
-        raise FaultyValueError("invalid_note", f"1 to {MAX_REASON_CHARS} characters")
-    return text
-
-
-def _by(text: str) -> str:
-    if not text.strip() or len(text) > MAX_BY_CHARS or not text.isprintable():
-        raise FaultyValueError("invalid_name", f"1 to {MAX_BY_CHARS} printable characters")
+    if not text.strip() or len(text) > MAX_NOTE_CHARS:
+        raise FaultyValueError("invalid_reason", f"1 to {MAX_NOTE_CHARS} characters")
     return text
 
 
@@ -46,22 +33,22 @@ _BY: Final = {
     "maxLength": MAX_BY_CHARS,
     "description": "Who says so; kept as it is given, since there is no authentication yet.",
 }
-_NOTE: Final = {"minLength": 1, "maxLength": MAX_REASON_CHARS, "description": "Why; kept in the history."}
+_NOTE: Final = {"minLength": 1, "maxLength": MAX_NOTE_CHARS, "description": "Why; kept in the history."}
 _EXACTLY: Final = {"minLength": 1, "maxLength": MAX_URL_CHARS}
 
 
 class DiscardSchema(StrictSchema):
     """Why a dead letter is not tried again."""
 
-    reason = fields.Text(_reason, required=True, metadata={"minLength": 1, "maxLength": MAX_REASON_CHARS})
-    by = fields.Text(_by, load_default="api", metadata=_BY)
+    reason = fields.Text(_reason, required=True, metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS})
+    by = fields.Text(checked_by, load_default="api", metadata=_BY)
 
 
 class DecisionSchema(StrictSchema):
     """Who decides, and why."""
 
-    by = fields.Text(_by, load_default="api", metadata=_BY)
-    note = fields.Text(_note, load_default=None, metadata=_NOTE)
+    by = fields.Text(checked_by, load_default="api", metadata=_BY)
+    note = fields.Text(checked_note, load_default=None, metadata=_NOTE)
 
 
 class RetryFilterSchema(StrictSchema):
@@ -85,8 +72,8 @@ class BulkRetrySchema(StrictSchema):
         "description": "How many go out per second, the canary included."})  # fmt: skip
     canary = fields.Count(low=0, high=MAX_CANARY, load_default=10, metadata={
         "description": "How many go first; the others follow once so many were sent, unless one failed."})  # fmt: skip
-    by = fields.Text(_by, load_default="api", metadata=_BY)
-    note = fields.Text(_note, load_default=None, metadata=_NOTE)
+    by = fields.Text(checked_by, load_default="api", metadata=_BY)
+    note = fields.Text(checked_note, load_default=None, metadata=_NOTE)
 
 
 DISCARD: Final = DiscardSchema()

@@ -7,28 +7,15 @@ from marshmallow import ValidationError
 
 from api_service import addresses, fields
 from api_service.faults import FaultyValueError, FieldFault, field_faults
+from api_service.persons import MAX_BY_CHARS, MAX_NOTE_CHARS, checked_by, checked_note
 from api_service.problems import invalid
 from api_service.schemas import StrictSchema
 from shared.model import Channel
 
-MAX_NOTE_CHARS: Final = 500
-MAX_BY_CHARS: Final = 100
 _CHECKS: Final[dict[Channel, Callable[[str], str]]] = {
     Channel.EMAIL: addresses.checked_email,
     Channel.WEBHOOK: addresses.checked_url,
 }
-
-
-def _note(text: str) -> str:
-    if not text.strip() or len(text) > MAX_NOTE_CHARS:
-        raise FaultyValueError("invalid_note", f"1 to {MAX_NOTE_CHARS} characters")
-    return text
-
-
-def _by(text: str) -> str:
-    if not text.strip() or len(text) > MAX_BY_CHARS or not text.isprintable():
-        raise FaultyValueError("invalid_by", f"1 to {MAX_BY_CHARS} printable characters")
-    return text
 
 
 _BY_LIMITS: Final = {"minLength": 1, "maxLength": MAX_BY_CHARS, "default": "api"}
@@ -41,14 +28,16 @@ class SuppressSchema(StrictSchema):
     recipient = fields.Text(
         str, required=True, metadata={"description": "As in a notification of this channel; URLs match as a whole."}
     )
-    reason_note = fields.Text(_note, metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS, "description": "Why."})
-    by = fields.Text(_by, load_default="api", metadata=_BY_LIMITS | {"description": "Who says so."})
+    reason_note = fields.Text(
+        checked_note, metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS, "description": "Why."}
+    )
+    by = fields.Text(checked_by, load_default="api", metadata=_BY_LIMITS | {"description": "Who says so."})
 
 
 class LiftSchema(StrictSchema):
     """Who lifts a suppression."""
 
-    by = fields.Text(_by, load_default="api", metadata=_BY_LIMITS)
+    by = fields.Text(checked_by, load_default="api", metadata=_BY_LIMITS)
 
 
 _SUPPRESS: Final = SuppressSchema()

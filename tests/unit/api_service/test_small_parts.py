@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from api_service import accept, paging, representations, schemas, tracing
+from api_service import accept, dead_letter_schemas, paging, representations, schemas, suppression_schemas, tracing
 from api_service.accept import Origin
 from api_service.faults import FaultyValueError
 from api_service.idempotency import keyed_request
+from api_service.problems import Problem
 from shared.db.dlq_messages import DeadLetter
 from shared.db.notification_lists import Notification
 from shared.model import uuid7_unix_ms
@@ -157,3 +158,17 @@ def test_an_original_payload_is_shown_whole_but_for_credentials(payload: bytes |
     body = representations.letter_detail(DeadLetter(**values | {"original_payload": payload}), [], [])  # type: ignore[arg-type]
 
     assert (body["original_payload"], body["headers"]) == (shown, {"key": "(hidden)"})
+
+
+def test_who_decides_is_read_alike_wherever_a_person_decides() -> None:
+    """A client handles one code, whatever was decided."""
+    said, codes = {"by": "a\nb"}, []
+
+    with pytest.raises(Problem) as caught:
+        dead_letter_schemas.load(dead_letter_schemas.DECISION, said)
+    codes += [fault.fault.code for fault in caught.value.errors]
+    with pytest.raises(Problem) as caught:
+        suppression_schemas.load_lift(said)
+    codes += [fault.fault.code for fault in caught.value.errors]
+
+    assert codes == ["invalid_by"] * 2
