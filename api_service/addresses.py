@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from email_validator import EmailNotValidError, validate_email
+from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
 from api_service.faults import FaultyValueError
 
@@ -37,7 +38,7 @@ def checked_email(address: str) -> str:
     """
     if len(address) > _MAX_EMAIL_CHARS:
         raise FaultyValueError("too_long", f"an e-mail address has at most {_MAX_EMAIL_CHARS} characters")
-    if _PLAIN_EMAIL.fullmatch(address):
+    if _PLAIN_EMAIL.fullmatch(address) and (address.islower() or not _is_role(address)):
         return address
     if _CONTROL.search(address):
         raise FaultyValueError("invalid_email", "not an e-mail address: blanks and control characters are not allowed")
@@ -46,6 +47,11 @@ def checked_email(address: str) -> str:
     except EmailNotValidError as error:
         raise FaultyValueError("invalid_email", "not exactly one e-mail address such as name@example.com") from error
     return parsed.ascii_email or parsed.normalized
+
+
+def _is_role(address: str) -> bool:
+    """Say whether it is one of the mailboxes whose names are the same in any case (RFC 2142), such as Postmaster."""
+    return address.partition("@")[0].lower() in CASE_INSENSITIVE_MAILBOX_NAMES
 
 
 def checked_url(url: str) -> str:
