@@ -21,7 +21,9 @@ class Lanes:
 
     Destinations that have not proved themselves share `unproven_slots` among all of them, which leaves the other
     workers to those that answer. Once `waiting` jobs wait, nothing more waits for a destination that is silent: its
-    jobs end as busy, since only so many records are read ahead, and the others' would no longer be among them.
+    jobs end as busy, since only so many records are read ahead, and the others' would no longer be among them. For the
+    same reason only half as many wait for their keys; what comes beyond that is claimed out of turn, which answers
+    `early`: the database keeps it and publishes it again when its turn has come.
     """
 
     def __init__(self, *, clock: Callable[[], float], unproven_slots: int, waiting: int = 1_000) -> None:
@@ -32,6 +34,7 @@ class Lanes:
         self._keys: dict[tuple[str, str], deque[Job]] = {}  # a key is present while one of its jobs is on its way
         self._waiting: dict[Destination, deque[Job]] = {}
         self._waiting_jobs = 0
+        self._behind = 0  # jobs in the queues of keys
         self._starved: dict[Destination, None] = {}  # kept back by the shared share, in order
         self._unproven_in_use = 0
 
@@ -39,10 +42,18 @@ class Lanes:
         """Let a job in; jobs of one key in the order of their offsets."""
         if (key := job.key) is not None:
             if (queue := self._keys.get(key)) is not None:
-                queue.append(job)
+                self._wait_for_key(queue, job)
                 return
             self._keys[key] = deque()
         self._admit(job)
+
+    def _wait_for_key(self, queue: deque[Job], job: Job) -> None:
+        if self._behind < self._waiting_limit // 2:
+            self._behind += 1
+            queue.append(job)
+        else:
+            job.out_of_turn = True
+            self._ready(job)
 
     def take(self, limit: int) -> list[Job]:
         """Return up to `limit` jobs to be claimed now. Each ends with `finished`, or comes back with `put_back`."""
@@ -101,6 +112,7 @@ class Lanes:
         waiting = [job for destination in list(self._waiting) for job in split_leaving(self._waiting[destination])]
         ready = split_leaving(self._high) + split_leaving(self._normal)
         self._waiting_jobs -= len(waiting)
+        self._behind -= len(behind)
         for destination in [destination for destination, queue in self._waiting.items() if not queue]:
             del self._waiting[destination]
         for job in waiting:
@@ -110,9 +122,10 @@ class Lanes:
         return ready + waiting + behind
 
     def _next_of_key(self, job: Job) -> None:
-        if (key := job.key) is None:
+        if (key := job.key) is None or job.out_of_turn:
             return
         if queue := self._keys.get(key):
+            self._behind -= 1
             self._admit(queue.popleft())
         else:
             self._keys.pop(key, None)

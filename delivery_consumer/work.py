@@ -70,6 +70,7 @@ class Job:
     destination: Destination | None = None
     holds_slot: bool = False
     refused: str | None = None  # ended before it was begun, as transient, for this reason
+    out_of_turn: bool = False  # claimed beside an earlier one of its key, to be told that it is early
     begun: bool = False  # a provider may have been called
     unheard: bool = False  # a claim of it may have succeeded whose answer was lost
     taken_over: bool = False  # the lease was over and somebody else ended the attempt

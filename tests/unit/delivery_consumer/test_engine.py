@@ -82,6 +82,23 @@ async def test_a_key_goes_on_when_the_outcome_is_stored() -> None:
     assert bench.store.claims[2:] == [[second]]
 
 
+async def test_a_key_with_a_long_queue_does_not_stop_its_topic() -> None:
+    """I18: what exceeds its share is asked about out of turn, told that it is early, and left to PostgreSQL."""
+    bench = Bench(in_flight=400, waiting=200)
+    ids = bench.records(1000, ordering_key="a")
+    (other,) = bench.records(host="b.example")
+    bench.store.dropped = dict.fromkeys(ids[101:], "early")
+    calls_before = list(bench.intake.calls)
+
+    while await bench.engine.claim_once():
+        pass
+    assert (calls_before, bench.intake.calls[1:]) == ([("pause", NORMAL)], [("resume", NORMAL)])
+    assert [id_ for claimed in bench.store.claims for id_ in claimed if id_ not in ids[101:]] == [ids[0], other]
+
+    await bench.all()
+    assert [id_ for id_ in bench.sent if id_ != other] == ids[:101]
+
+
 @pytest.mark.parametrize("told", ["early", "suppressed"])
 async def test_what_is_not_to_be_sent_now_is_passed_over(told: Literal["early", "suppressed"]) -> None:
     """Its offset goes on: PostgreSQL knows what becomes of it. So does its key, whose next one is asked about."""
