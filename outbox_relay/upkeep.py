@@ -33,6 +33,8 @@ called over."""
 _FIRST_ID: Final = UUID(int=0)
 _LAST_ID: Final = UUID(int=2**128 - 1)
 _SWEEPS_REMEMBERED: Final = 100_000
+_LONGEST_WAIT: Final = 4
+"""Times the first wait: what Kafka loses again and again must not be left alone for ever longer."""
 
 
 @dataclass(slots=True)
@@ -50,8 +52,9 @@ class Sweeper:
     """Walks notifications by id, and publishes again what has stood still for too long with no outbox row.
 
     Two walks: one follows close behind the newest rows, so that a loss is seen soon; one goes round the whole table,
-    and sees retries, promotions and second losses. What was published again is left alone for twice as long each time,
-    so that a consumer that is only slow is not buried. This memory is in the process alone: losing it costs duplicates.
+    and sees retries, promotions and second losses. What was published again is left alone for twice, then four times as
+    long, so that a consumer that is only slow is not buried. This memory is in the process alone: losing it costs
+    duplicates.
     """
 
     def __init__(self, older_than_s: float, dlq_topic: str, clock: Callable[[], float] = time.time) -> None:
@@ -81,7 +84,8 @@ class Sweeper:
             self._again_at = {id_: entry for id_, entry in self._again_at.items() if entry[0] > now}
         if len(self._again_at) >= _SWEEPS_REMEMBERED:
             return False
-        self._again_at[notification_id] = (now + 2 * wait_s, 2 * wait_s)
+        wait_s = min(2 * wait_s, _LONGEST_WAIT * self._older_than_s)
+        self._again_at[notification_id] = (now + wait_s, wait_s)
         return True
 
     @staticmethod
