@@ -51,6 +51,10 @@ _SETTINGS: Mapping[str, str] = {
     "log_line_prefix": "%m [%p] %q%u@%d ",
     "log_min_duration_statement": "5s",
     "log_lock_waits": "on",
+    # As in infra/postgres/postgresql.conf: recipients and messages stay out of the log.
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",
 }
 
 

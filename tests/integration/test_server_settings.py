@@ -14,6 +14,7 @@ from infra.local.kafka import Kafka
 from infra.local.postgres import Postgres
 from infra.local.processes import Supervisor
 from shared.kafka import MAX_RECORD_BYTES
+from tests.servers import Database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADDRESSES = {
@@ -25,6 +26,10 @@ ADDRESSES = {
     "log.dirs",
 }
 """What only makes sense inside the container; the local broker has its own."""
+
+
+SAID_ALTHOUGH_DEFAULT = {"log_parameter_max_length_on_error"}
+"""What is stated for its weight: without it recipients would be logged."""
 
 
 def postgres_settings() -> dict[str, str]:
@@ -57,7 +62,7 @@ def test_postgresql_takes_every_setting(tuned: Postgres) -> None:
         rows = conn.execute("SELECT lower(name), current_setting(name) FROM pg_settings").fetchall()
         unchanged = conn.execute(
             "SELECT name FROM pg_settings WHERE lower(name) = ANY(%s) AND setting = boot_val",
-            (list(postgres_settings()),),
+            (list(postgres_settings().keys() - SAID_ALTHOUGH_DEFAULT),),
         ).fetchall()
 
     wanted = postgres_settings() | {"wal_compression": "pglz", "listen_addresses": "127.0.0.1"}
@@ -69,10 +74,36 @@ def test_durability_is_left_alone(tuned: Postgres) -> None:
     """A 202 says that the notification is on disk."""
     names = ("fsync", "full_page_writes", "synchronous_commit")
     with psycopg.connect(tuned.dsn()) as conn:
-        in_force = [conn.execute(f"SHOW {name}").fetchone() for name in names]
+        in_force = [conn.execute("SHOW {name}").fetchone() for name in names]
 
     assert in_force == [("on",)] * 3
     assert not set(names) & postgres_settings().keys()
+
+
+def test_postgresql_logs_no_values(tuned: Postgres) -> None:
+    """Neither a slow statement nor one that fails shows what it was given; that it was slow, or failed, is logged."""
+    with psycopg.connect(tuned.dsn(), autocommit=True) as conn:
+        conn.execute("SET log_min_duration_statement = 0")
+        conn.execute("CREATE TEMP TABLE log_test (recipient text PRIMARY KEY, sure int CHECK (sure > 0))")
+        conn.execute("INSERT INTO log_test VALUES (%s, 1)", ("ada@private.example",))
+        with pytest.raises(psycopg.errors.UniqueViolation, match=r"ada@private\.example"):  # the client is told
+            conn.execute("INSERT INTO log_test VALUES (%s, 2)", ("ada@private.example",))
+        with pytest.raises(psycopg.errors.CheckViolation, match=r"bob@private\.example"):
+            conn.execute("INSERT INTO log_test VALUES (%s, 0)", ("bob@private.example",))
+
+    logged = tuned.process.log_path.read_text()
+    assert logged.count("INSERT INTO log_test") >= 3
+    assert "duplicate key" in logged
+    assert "private.example" not in logged
+
+
+def test_the_local_server_logs_no_values_either(database: Database) -> None:
+    """What keeps them out is set alike."""
+    names = ("log_parameter_max_length", "log_parameter_max_length_on_error", "log_error_verbosity")
+    with database.connect() as conn:
+        in_force = {name: conn.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0] for name in names}
+
+    assert in_force == {name: postgres_settings()[name] for name in names}
 
 
 @pytest.fixture(scope="module")
