@@ -22,7 +22,8 @@ from shared.db.outages import OutageLog, outage_reason
         (psycopg.OperationalError("server closed the connection unexpectedly"), "connection_lost"),
         (errors.DeadlockDetected("hunter2"), "deadlock"),
         (errors.AdminShutdown(), "server_stopping"),
-        (errors.DiskFull(), "sqlstate_53100"),
+        (errors.DiskFull(), "disk_full"),
+        (errors.TooManyColumns(), "sqlstate_54011"),
     ],
 )  # fmt: skip
 def test_reason_is_a_constant_not_the_errors_words(error: psycopg.Error, reason: str) -> None:
