@@ -303,10 +303,13 @@ CREATE TABLE IF NOT EXISTS ordering_queue (
   seq             bigint GENERATED ALWAYS AS IDENTITY,
   notification_id uuid NOT NULL UNIQUE,
   passed          boolean NOT NULL DEFAULT false,
+  first_since     timestamptz,
   PRIMARY KEY (tenant_id, ordering_key, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE ordering_queue ADD COLUMN IF NOT EXISTS first_since timestamptz;
 COMMENT ON TABLE ordering_queue IS 'Notifications with an ordering key that are pending or processing in their first attempt, each key in the order it is to be attempted.';
 COMMENT ON COLUMN ordering_queue.passed IS 'Its record was read too early and dropped: whoever makes it the first of its key publishes it again.';
+COMMENT ON COLUMN ordering_queue.first_since IS 'When the one before it made it the first of its key; NULL: it is not, or was from the beginning. What has waited for its turn has not stood still.';
 
 CREATE TABLE IF NOT EXISTS ordering_turns (
   tenant_id       text NOT NULL,
@@ -371,19 +374,26 @@ COMMENT ON FUNCTION ordering_claim IS 'Of these notifications, pending and locke
 CREATE OR REPLACE FUNCTION ordering_free(tenant text, okey text, leaver uuid, stays boolean) RETURNS void
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
-  head ordering_queue;
+  first_id uuid;
+  head     ordering_queue;
+  freed    boolean;
 BEGIN
-  PERFORM FROM ordering_queue q WHERE q.tenant_id = tenant AND q.ordering_key = okey
-    ORDER BY q.seq LIMIT 1 FOR UPDATE;
+  SELECT q.notification_id INTO first_id FROM ordering_queue q
+   WHERE q.tenant_id = tenant AND q.ordering_key = okey ORDER BY q.seq LIMIT 1 FOR UPDATE;
   IF NOT stays THEN
     DELETE FROM ordering_queue q WHERE q.notification_id = leaver;
   END IF;
   DELETE FROM ordering_turns t WHERE t.tenant_id = tenant AND t.ordering_key = okey AND t.notification_id = leaver;
   SELECT q.* INTO head FROM ordering_queue q WHERE q.tenant_id = tenant AND q.ordering_key = okey
    ORDER BY q.seq LIMIT 1 FOR UPDATE;
-  IF head.passed AND NOT EXISTS (
-      SELECT FROM ordering_turns t WHERE t.tenant_id = tenant AND t.ordering_key = okey) THEN
-    UPDATE ordering_queue q SET passed = false WHERE q.notification_id = head.notification_id;
+  freed := head.passed AND NOT EXISTS (
+      SELECT FROM ordering_turns t WHERE t.tenant_id = tenant AND t.ordering_key = okey);
+  IF freed OR head.notification_id <> first_id THEN  -- one write of the row, which is locked anyway
+    UPDATE ordering_queue q SET passed = q.passed AND NOT freed,
+           first_since = CASE WHEN q.notification_id = first_id THEN q.first_since ELSE now() END
+     WHERE q.notification_id = head.notification_id;
+  END IF;
+  IF freed THEN
     -- As shared.db.outbox.APPEND_PENDING writes it.
     INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
     SELECT n.id, n.bucket, n.topic, convert_to(n.tenant_id || '/' || n.ordering_key, 'UTF8'), n.record,

@@ -58,6 +58,9 @@ class Stretch:
 
 
 _OLD: Final[LiteralString] = "f.updated_at < now() - %(grace_s)s * interval '1 second'"
+_FREE_SINCE_LONG: Final[LiteralString] = (
+    "greatest(f.updated_at, f.first_since) < now() - %(grace_s)s * interval '1 second'"
+)
 
 RULES: Final = (
     Rule(
@@ -67,7 +70,7 @@ RULES: Final = (
     ),
     Rule(
         "pending_without_record",
-        f"f.status = 'pending' AND f.cause = 'kafka' AND {_OLD}",
+        f"f.status = 'pending' AND f.cause = 'kafka' AND {_FREE_SINCE_LONG}",
         "an outbox row, or a consumer: it has stood still for longer than a record may be in Kafka",
     ),
     Rule("scheduled_without_due", "f.status = 'scheduled' AND f.due_at IS NULL", "its outbox_due row"),
@@ -172,7 +175,7 @@ _OPEN: Final[LiteralString] = """
 
 _FACTS: Final[LiteralString] = """
     SELECT s.*, t.*, d.status AS letter, d.attempt AS letter_attempt, d.retry_at, d.resolution, u.due_at,
-           h.held, h.has_suppression, h.lifted_at, q.placed, coalesce(r.refused, 0) AS refused,
+           h.held, h.has_suppression, h.lifted_at, q.placed, q.first_since, coalesce(r.refused, 0) AS refused,
            CASE s.status WHEN 'pending' THEN w.record_attempt = s.attempt
                          WHEN 'failed' THEN w.letter_attempt = s.attempt END IS TRUE AS in_outbox,
            CASE s.status
@@ -201,7 +204,7 @@ _FACTS: Final[LiteralString] = """
       LEFT JOIN LATERAL (SELECT true AS held, p.id IS NOT NULL AS has_suppression, p.lifted_at
                            FROM outbox_held o LEFT JOIN suppressions p ON p.id = o.suppression_id
                           WHERE o.notification_id = s.id AND s.status = 'suppressed' OFFSET 0) h ON true
-      LEFT JOIN LATERAL (SELECT true AS placed, s.status = 'pending' AND EXISTS (
+      LEFT JOIN LATERAL (SELECT true AS placed, q.first_since, s.status = 'pending' AND EXISTS (
                                 SELECT FROM ordering_queue e WHERE e.tenant_id = q.tenant_id
                                    AND e.ordering_key = q.ordering_key AND e.seq < q.seq) AS behind_others
                            FROM ordering_queue q

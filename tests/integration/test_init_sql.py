@@ -122,6 +122,22 @@ def test_a_database_from_before_is_brought_up_to_date(server: Postgres) -> None:
         add(conn, "dlq_messages", status="resolved", resolution="suppressed", resolved_at=NOW)
 
 
+def test_a_queue_from_before_learns_since_when_one_is_first(server: Postgres) -> None:
+    """Its rows stay; who is made the first from then on is dated."""
+    server.create_database("undated")
+    server.apply_sql(INIT_SQL, database="undated")
+    with psycopg.connect(server.dsn("undated"), autocommit=True) as conn:
+        conn.execute("ALTER TABLE ordering_queue DROP COLUMN first_since")
+        for n in (1, 2, 3):
+            add(conn, "notifications", id=UUID(int=n), ordering_key="k", status="pending")
+
+        server.apply_sql(INIT_SQL, database="undated")
+        conn.execute("UPDATE notifications SET status = 'cancelled' WHERE id = %s", (UUID(int=1),))
+
+        dated = conn.execute("SELECT notification_id, first_since IS NOT NULL FROM ordering_queue ORDER BY seq")
+        assert dated.fetchall() == [(UUID(int=2), True), (UUID(int=3), False)]
+
+
 def test_every_table_says_what_it_is_for(conn: Conn) -> None:
     """In a COMMENT, where a person at a prompt finds it."""
     query = """

@@ -244,6 +244,27 @@ def test_what_runs_as_it_should_is_clean(conn: Conn) -> None:
         }
 
 
+def test_what_waited_for_its_turn_is_as_old_as_its_turn(conn: Conn) -> None:
+    """Each of a long queue is in Kafka for a moment, long after it was accepted; the grace runs from that moment."""
+    queue = [rows.notification(conn, "pending", ordering_key="k") for _ in range(4)]
+    conn.execute("UPDATE ordering_queue SET passed = true WHERE notification_id = %s", (queue[2],))
+    end = "UPDATE notifications SET status = 'cancelled', updated_at = now() WHERE id = %s"
+    from_the_beginning = run(conn)
+    conn.execute(end, (queue[0],))
+    unread = run(conn)
+    conn.execute(end, (queue[3],))  # from behind: it changes nobody's turn
+    conn.execute("UPDATE ordering_queue SET first_since = first_since - interval '1 hour'")
+    stuck = run(conn)
+    conn.execute(end, (queue[1],))
+    conn.execute("DELETE FROM outbox")
+    published_again = run(conn)
+
+    assert [offender.id for offender in from_the_beginning.offenders] == [str(queue[0])]
+    assert (unread.offenders, unread.live) == ([], {"kafka": 1, "queue": 2})
+    assert [offender.id for offender in stuck.offenders] == [str(queue[1])]
+    assert (published_again.offenders, published_again.live) == ([], {"kafka": 1})
+
+
 def test_a_row_kafka_refused_leaves_no_gap(conn: Conn) -> None:
     """It failed without an attempt, and its replay is the next one."""
     id_ = rows.accepted(conn)
