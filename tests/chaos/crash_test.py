@@ -47,9 +47,28 @@ class Verdict:
 
 
 @click.command("crash-test")
-@click.option("--mutant", multiple=True, help="Build this bug in, or `all`; exit 0 if it is caught. See mutants.py.")
-@click.option("--scenario", "only", multiple=True, help="These scenarios alone, without matrix and chaos run.")
-@click.option("--chaos-s", type=float, default=60.0, show_default=True, help="Seconds of the chaos run; 0: none.")
+@click.option(
+    "--mutant",
+    type=click.Choice(["all", *BY_NAME]),
+    metavar="NAME",
+    multiple=True,
+    help="Build this bug in, or `all`; exit 0 if it is caught. See mutants.py.",
+)
+@click.option(
+    "--scenario",
+    "only",
+    type=click.Choice(list(BY_SCENARIO)),
+    metavar="NAME",
+    multiple=True,
+    help="These scenarios alone, without matrix and chaos run. See scenarios.py.",
+)
+@click.option(
+    "--chaos-s",
+    type=click.FloatRange(0, 1_000_000),
+    default=60.0,
+    show_default=True,
+    help="Seconds of the chaos run; 0: none.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the chaos run.")
 @click.option(
     "--dir", "run_dir", type=click.Path(path_type=Path), default=RUNS / "crash-test", help="For ledgers, logs."
@@ -126,8 +145,6 @@ def _chaos(seed: int, load_s: float, run_dir: Path) -> int:
 
 
 def _mutants(names: tuple[str, ...], run_dir: Path) -> int:
-    if unknown := set(names) - {"all", *BY_NAME}:
-        raise click.ClickException(f"there is no mutant {unknown.pop()!r}; there are {', '.join(BY_NAME)}")
     chosen = MUTANTS if "all" in names else [BY_NAME[name] for name in names]
     rows = []
     with Stage(run_dir, say=click.echo) as stage:

@@ -67,7 +67,7 @@ def main(  # noqa: PLR0917 - click passes them by name
         if crash is not None:
             arm(service, crash, traps)
     except (ValueError, NotFoundInProductError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.UsageError(str(error)) from error
     if clock_shift_s:
         shift_clock(clock_shift_s)
     rewriter.install()
@@ -89,7 +89,10 @@ def prepared(service: str, traps: Path | None, edits: tuple[Edit, ...], constant
         module, _, last = name.rpartition(".")
         if not (equals and module):
             raise ValueError(f"{constant!r}: expected MODULE.NAME=JSON")
-        rewriter.set(Place(module, last), json.loads(value))
+        try:
+            rewriter.set(Place(module, last), json.loads(value))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{constant!r}: expected MODULE.NAME=JSON") from error
     return rewriter
 
 
