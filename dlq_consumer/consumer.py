@@ -89,9 +89,14 @@ class DlqConsumer:
         ids = [letter.notification_id for letter in letters if letter.notification_id]
         counts = dlq_messages.retry_counts(conn, ids) if ids else {}
         rows = [self._triaged(letter, counts.get(letter.notification_id, 0)) for letter in letters]  # type: ignore[arg-type]
-        dlq_messages.track(conn, rows)
+        pruned = set(dlq_messages.track(conn, rows))
         self._commit(messages)
+        if pruned:
+            metrics.PRUNED.inc(len(pruned))
+            log.warning("dead_letters_of_pruned_notifications", extra={"count": len(pruned)})
         for row in rows:
+            if row.notification_id in pruned:
+                continue
             verdict = "rest" if row.retry_in_s is None else "retry"
             metrics.TRACKED.labels(row.failure_class, verdict).inc()
             log.info("dead_letter_tracked", extra=_log_fields(row))

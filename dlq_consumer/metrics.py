@@ -5,6 +5,7 @@ from prometheus_client import Counter
 from shared.model import FailureClass
 
 TRACKED = Counter("dlq_messages_tracked", "Dead letters read from Kafka and recorded.", ["failure_class", "verdict"])
+PRUNED = Counter("dlq_messages_pruned", "Dead letters read again after their notification was pruned; left out.")
 REQUEUED = Counter("dlq_messages_requeued", "Dead letters taken up because their retry was due.")
 COMMIT_FAILURES = Counter("dlq_offset_commit_failures", "Offset commits Kafka refused; the records are read again.")
 BULK_RETRIED = Counter("dlq_bulk_retried", "Dead letters that bulk retries published again.", ["failure_class"])

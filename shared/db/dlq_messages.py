@@ -49,15 +49,16 @@ _INSERT: Final[LiteralString] = """
     INSERT INTO dlq_messages (tenant_id, notification_id, channel, attempt, message_key, original_payload, headers,
                               topic, partition, "offset", failure_class, reason, destination, fingerprint, first_error,
                               error_message, retry_at, rest_reason)
-    VALUES (%(tenant_id)s, %(notification_id)s, %(channel)s, %(attempt)s, %(message_key)s, %(original_payload)s,
-            %(headers)s, %(topic)s, %(partition)s, %(offset)s, %(failure_class)s, %(reason)s, %(destination)s,
-            %(fingerprint)s, %(error_message)s, %(error_message)s,
-            now() + %(retry_in_s)s * interval '1 second', %(rest_reason)s)
+    SELECT %(tenant_id)s, %(notification_id)s::uuid, %(channel)s, %(attempt)s::int, %(message_key)s,
+           %(original_payload)s, %(headers)s, %(topic)s, %(partition)s::int, %(offset)s::bigint, %(failure_class)s,
+           %(reason)s, %(destination)s, %(fingerprint)s, %(error_message)s, %(error_message)s,
+           now() + %(retry_in_s)s * interval '1 second', %(rest_reason)s
 """
 
 _TRACK: Final[LiteralString] = (
     _INSERT
     + """
+     WHERE EXISTS (SELECT FROM notifications WHERE id = %(notification_id)s::uuid FOR KEY SHARE)
     ON CONFLICT (notification_id) DO UPDATE
        SET attempt = EXCLUDED.attempt, failure_class = EXCLUDED.failure_class, reason = EXCLUDED.reason,
            destination = EXCLUDED.destination, fingerprint = EXCLUDED.fingerprint,
@@ -76,10 +77,11 @@ _TRACK_UNDECODABLE: Final[LiteralString] = (
 )
 
 
-def track(conn: Connection[Any], letters: Sequence[Tracked]) -> None:
+def track(conn: Connection[Any], letters: Sequence[Tracked]) -> Sequence[UUID]:
     """Record dead letters; reading one again changes nothing, a later attempt of the same notification updates its row.
 
-    The original (payload, key, headers, place) and the first error stay those of the first failure.
+    The original (payload, key, headers, place) and the first error stay those of the first failure. Returned are the
+    notifications that do not exist any more: a letter read again after its notification was pruned is left out.
 
     Raises psycopg.OperationalError when PostgreSQL is out of reach; calling again is safe. The batch is one pipeline
     and, on an autocommit connection, one transaction.
@@ -89,6 +91,16 @@ def track(conn: Connection[Any], letters: Sequence[Tracked]) -> None:
             rows = [_parameters(letter) for letter in letters if (letter.notification_id is not None) is wanted]
             if rows:
                 cursor.executemany(statement, rows)
+    return _pruned(conn, letters)
+
+
+def _pruned(conn: Connection[Any], letters: Sequence[Tracked]) -> Sequence[UUID]:
+    query = """
+        SELECT wanted.id FROM unnest(%s::uuid[]) AS wanted (id)
+         WHERE NOT EXISTS (SELECT FROM notifications n WHERE n.id = wanted.id)
+    """
+    ids = {letter.notification_id for letter in letters if letter.notification_id}
+    return conn.cursor(row_factory=scalar_row).execute(query, (list(ids),)).fetchall() if ids else []
 
 
 def _parameters(letter: Tracked) -> dict[str, Any]:

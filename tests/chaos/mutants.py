@@ -217,8 +217,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "killed_before_track", "I15", "not_ended",
         (
             "dlq_consumer.consumer",
-            "        dlq_messages.track(conn, rows)\n        self._commit(messages)\n",
-            "        self._commit(messages)\n        dlq_messages.track(conn, rows)\n",
+            "        pruned = set(dlq_messages.track(conn, rows))\n        self._commit(messages)\n",
+            "        self._commit(messages)\n        pruned = set(dlq_messages.track(conn, rows))\n",
         ),
     ),
     _mutant(

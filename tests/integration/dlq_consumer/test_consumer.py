@@ -4,15 +4,17 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
+from dlq_consumer import metrics
 from dlq_consumer.consumer import DlqConsumer
 from dlq_consumer.settings import Settings
 from shared import db
-from shared.db import accepting, notifications
+from shared.db import accepting, notifications, pruning
 from shared.db.accepting import NewNotification
 from shared.db.notifications import Ended, Ticket
 from shared.model import Outcome, uuid7
@@ -128,6 +130,32 @@ def test_reading_again_changes_nothing(conn: psycopg.Connection[Any], topics: Fr
 
     assert read >= 2
     assert letters(conn, "*") == before
+
+
+def test_reading_again_what_was_pruned_makes_no_letter(
+    conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made
+) -> None:
+    """The topic keeps dead letters on after retention has taken their notification: sent at the second attempt here."""
+    one, headers = failed(conn)
+    other, other_headers = failed(conn)
+    produce(topics, (one.key, one.record, headers))
+    reader = consumer(ladder_s=(0.01,))
+    run_until(reader, lambda: letters(conn, "status") == [("retrying",)])
+    owner = uuid7()
+    notifications.claim(conn, [Ticket(one.id, 2)], owner=owner, lease_s=30)
+    notifications.write_back(conn, [Ended(one.id, 2, Outcome.ACCEPTED, "sent")], owner=owner, dlq_topic="dlq")
+    conn.execute("UPDATE notifications SET updated_at = now() - interval '40 days' WHERE id = %s", (one.id,))
+    conn.execute("UPDATE notifications SET created_at = now() - interval '40 days' WHERE id = %s", (one.id,))
+    conn.execute("DELETE FROM outbox")
+    pruned = pruning.prune(conn, after=UUID(int=0), before=UUID(int=2**128 - 1), older_than_s=86_400, limit=9)
+    assert (pruned.rows, letters(conn, "1")) == (1, [])
+    counted = metrics.PRUNED._value.get()
+
+    produce(topics, (one.key, one.record, headers), (other.key, other.record, other_headers))
+    run_until(reader, lambda: len(letters(conn, "1")) == 1 and metrics.PRUNED._value.get() > counted)
+
+    assert letters(conn, "notification_id") == [(other.id,)]
+    assert metrics.PRUNED._value.get() == counted + 1
 
 
 def test_retries_end_with_the_ladder(conn: psycopg.Connection[Any], topics: FreshTopics, consumer: Made) -> None:
