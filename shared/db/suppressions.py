@@ -124,9 +124,18 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[Suppr
 
 
 def held_count(conn: Connection[Any], suppression_id: UUID, *, at_most: int) -> int:
-    """Return how many notifications are held for a suppression; counting ends at `at_most`."""
-    query = "SELECT count(*) FROM (SELECT FROM outbox_held WHERE suppression_id = %s LIMIT %s) h"
-    return int(conn.execute(query, (suppression_id, at_most)).fetchall()[0][0])
+    """Return how many notifications are held for a suppression; counting ends at `at_most`.
+
+    What was cancelled since keeps its row until the suppression is lifted, and is not counted. Four times as many rows
+    are looked at as are counted at most, so that many cancelled ones cannot make this a long walk.
+    """
+    query = """
+        SELECT count(*) FROM (
+            SELECT FROM (SELECT notification_id FROM outbox_held WHERE suppression_id = %(id)s
+                          LIMIT %(at_most)s::bigint * 4) h
+              JOIN notifications n ON n.id = h.notification_id AND n.status = 'suppressed' LIMIT %(at_most)s) held
+    """
+    return int(conn.execute(query, {"id": suppression_id, "at_most": at_most}).fetchall()[0][0])
 
 
 def resume_held(conn: Connection[Any], *, limit: int) -> int:

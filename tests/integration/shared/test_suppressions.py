@@ -87,6 +87,20 @@ def test_held_ones_go_on_once_the_suppression_is_lifted(conn: Conn, new: New, li
     assert suppressions.held_count(conn, one.id, at_most=2) == (0 if lifted else 2)
 
 
+def test_what_was_cancelled_since_is_not_counted_as_held(conn: Conn, new: New) -> None:
+    """The count is of what goes on once the suppression is lifted."""
+    batch = [new() for _ in range(3)]
+    accepting.insert_many(conn, batch)
+    one = suppress(conn)
+    conn.execute("UPDATE notifications SET status = 'suppressed'")
+    conn.execute("INSERT INTO outbox_held SELECT id, %s FROM notifications", (one.id,))
+
+    assert notifications.cancel(conn, batch[1].id, tenant_id="default")
+
+    assert suppressions.held_count(conn, one.id, at_most=9) == 2
+    assert suppressions.held_count(conn, one.id, at_most=1) == 1
+
+
 def ask(conn: Conn, one: NewNotification, attempt: int = 1) -> list[str]:
     """Claim one; return what became of it."""
     told = notifications.claim(conn, [Ticket(one.id, attempt)], owner=OWNER, lease_s=LEASE_S)
