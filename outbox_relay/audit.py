@@ -1,18 +1,22 @@
 """The command `notify-audit verify`: reconciles accepted = ended + live + pruned, and names what breaks a rule.
 
-Exit 0: clean. 1: at least one offender. 2: bad usage or configuration. 3: PostgreSQL out of reach.
+Exit 0: clean. 1: at least one offender, and nothing else. 2: bad usage, configuration or rights. 3: no verdict, since
+PostgreSQL is out of reach or the report could not be written. 4: a bug in this command.
 """
 
 import argparse
+import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NoReturn, TextIO
 from uuid import UUID
 
 import orjson
+import psycopg
 
 from outbox_relay.verifying import MOST_LISTED, Report, verify
 from shared.db import OUTAGE, DatabaseNotReadyError, connect, readiness_fault
@@ -21,7 +25,17 @@ from shared.db.outages import outage_reason
 from shared.settings import Environment, read_conninfo, settings_or_exit
 
 COMMAND: Final = "notify-audit"
-CLEAN, OFFENDERS, OUT_OF_REACH = 0, 1, 3
+CLEAN, OFFENDERS, MISUSED, NO_VERDICT, BUG = range(5)
+MOST_GRACE_S: Final = 10 * 365 * 86_400
+_TO_MEND: Final = {
+    "connection_string_refused",
+    "password_refused",
+    "login_refused",
+    "no_such_database",
+    "no_such_database_or_role",
+}
+"""Reasons of an outage that do not pass by waiting."""
+_OTHER_SCHEMA: Final = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -31,30 +45,41 @@ class Settings:
 
     conninfo: str
     grace_s: float  # two times SWEEP_AFTER_S
+    named: bool  # whether it says where PostgreSQL is
 
 
 def read_settings(env: Environment) -> Settings:
     """Read what the command needs; faults stay with `env`."""
-    return Settings(read_conninfo(env), 2 * env.seconds("SWEEP_AFTER_S", 300, low=1, high=604_800))
+    named = bool(env.optional_text("DATABASE_URL") or env.optional_text("DB_HOST"))
+    return Settings(read_conninfo(env), 2 * env.seconds("SWEEP_AFTER_S", 300, low=1, high=604_800), named)
 
 
-def instant(text: str) -> datetime:
-    """Read an ISO 8601 instant (UTC where it names no zone), or an age such as 90m, 2h, 7d. Raises ValueError."""
-    if age := re.fullmatch(r"(\d{1,7})([smhd])", text):
-        return datetime.now(UTC) - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
-    at = datetime.fromisoformat(text)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+def instant(text: str, now: datetime) -> datetime:
+    """Read an ISO 8601 instant (UTC where it names no zone), or an age such as 90m, 2h, 7d.
+
+    Raises argparse.ArgumentTypeError for what is neither, or beyond the years 1 to 9999.
+    """
+    try:
+        if age := re.fullmatch(r"(\d{1,7})([smhd])", text):
+            return now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no instant: 2030-01-31T09:00Z, or an age such as 2h") from None
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
+    now = datetime.now(UTC)
+
+    def at(text: str) -> datetime:
+        return instant(text, now)
+
     made = argparse.ArgumentParser(COMMAND, description="Keeps the ledger of the notification pipeline.")
     commands = made.add_subparsers(required=True)
     one = commands.add_parser("verify", help="reconcile accepted = ended + live + pruned, and name each offender")
-    one.add_argument(
-        "--since", type=instant, metavar="T", help="only what was accepted since: 2030-01-31T09:00Z, or 2h"
-    )
-    one.add_argument("--until", type=instant, metavar="T", help="only what was accepted before; moves no mark")
+    one.add_argument("--since", type=at, metavar="T", help="only what was accepted since: 2030-01-31T09:00Z, or 2h")
+    one.add_argument("--until", type=at, metavar="T", help="only what was accepted before; moves no mark")
     one.add_argument("--full", action="store_true", help="verify every row, and make the books anew")
     one.add_argument("--rebook", action="store_true", help="with --full: accept that rows are gone")
     one.add_argument("--grace", type=float, metavar="S", help="seconds something may be on its way (2 x SWEEP_AFTER_S)")
@@ -63,20 +88,66 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit."""
-    options = _options(argv)
-    settings = settings_or_exit(COMMAND, read_settings)
+    """Run the command and exit: 1 only where a report names or counts an offender, 0 only where it was written."""
+    try:
+        options = _options(argv)
+        settings = settings_or_exit(COMMAND, read_settings)
+        report = _verified(options, settings)
+        text = as_json(report) if options.json else as_text(report)
+    except Exception as error:  # noqa: BLE001 - whatever it is, Python's own exit code for it means "offender" here
+        _give_up(BUG, f"a bug: {type(error).__name__} {_places(error)}")  # its words may quote a value
+    if fault := _write(sys.stdout, text):
+        _give_up(NO_VERDICT, f"the report could not be written: {fault}")
+    raise SystemExit(CLEAN if report.clean else OFFENDERS)
+
+
+def _verified(options: argparse.Namespace, settings: Settings) -> Report:
+    grace_s = settings.grace_s if options.grace is None else options.grace
     try:
         with connect(settings.conninfo, application_name=COMMAND, settings=("SET lock_timeout = '50s'",)) as conn:
             if fault := readiness_fault(conn):
                 raise DatabaseNotReadyError(fault)
-            grace_s = settings.grace_s if options.grace is None else options.grace
-            report = verify(conn, grace_s=grace_s, between=_between(options), full=options.full, rebook=options.rebook)
+            return verify(conn, grace_s=grace_s, between=_between(options), full=options.full, rebook=options.rebook)
     except OUTAGE as error:
-        sys.stderr.write(f"{COMMAND}: PostgreSQL is out of reach: {outage_reason(error)}\n")
-        raise SystemExit(OUT_OF_REACH) from None
-    sys.stdout.write(as_json(report) if options.json else as_text(report))
-    raise SystemExit(CLEAN if report.clean else OFFENDERS)
+        reason = outage_reason(error)
+        if reason in _TO_MEND:
+            _give_up(MISUSED, f"PostgreSQL does not let us in: {reason}")
+        if not settings.named and error.sqlstate is None:
+            _give_up(MISUSED, f"neither DATABASE_URL nor DB_HOST is set, and at localhost: {reason}")
+        _give_up(NO_VERDICT, f"PostgreSQL is out of reach: {reason}")
+    except psycopg.errors.InsufficientPrivilege as error:
+        _give_up(MISUSED, f"its role lacks a right: {error.diag.message_primary}")
+    except _OTHER_SCHEMA as error:
+        _give_up(NO_VERDICT, f"the schema is older than this command, run init.sql: {error.diag.message_primary}")
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is None:  # libpq could not read it; its words may hold the password
+            _give_up(MISUSED, "DATABASE_URL is no connection string")
+        raise
+
+
+def _places(error: Exception) -> str:
+    """Where it came from, through this project's modules."""
+    frames = [(frame.f_globals["__name__"], line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    ours = [f"{name}:{line}" for name, line in frames if name.startswith(("outbox_relay.", "shared.", "__main__"))]
+    return " > ".join(ours)
+
+
+def _give_up(code: int, why: str) -> NoReturn:
+    _write(sys.stderr, f"{COMMAND}: {why}\n")
+    raise SystemExit(code)
+
+
+def _write(stream: TextIO | None, text: str) -> str | None:
+    """Write and flush; return why that failed. What is left in the buffer then must not fail again at exit."""
+    if stream is None:
+        return "it is closed"
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error.strerror or type(error).__name__
+    return None
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -86,10 +157,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         made.error("--full is everything: it goes without --since and --until")
     if options.rebook and not options.full:
         made.error("--rebook goes with --full")
-    if options.since and options.until and options.since >= options.until:
-        made.error("--since must be before --until")
-    if options.grace is not None and not 0 <= options.grace < float("inf"):
-        made.error("--grace must be a number of seconds")
+    if (stretch := _between(options)) and stretch[0] >= stretch[1]:
+        made.error("nothing is between: --since must be before --until")
+    if options.grace is not None and not 0 <= options.grace <= MOST_GRACE_S:
+        made.error(f"--grace must be a number of seconds, at most {MOST_GRACE_S} (ten years)")
     return options
 
 

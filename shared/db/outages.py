@@ -26,6 +26,10 @@ _BY_SQLSTATE: Final = {
 _BY_WORDS: Final = (  # libpq gives a failed connection no SQLSTATE, only a sentence
     ("password authentication failed", "password_refused"),
     ("no password supplied", "password_refused"),
+    ("invalid port number", "connection_string_refused"),
+    ("invalid integer value", "connection_string_refused"),
+    ("pg_hba.conf", "login_refused"),
+    ("not permitted to log in", "login_refused"),
     ('" does not exist', "no_such_database_or_role"),
     ("too many clients", "too_many_connections"),
     ("starting up", "server_starting"),
