@@ -23,6 +23,9 @@ TABLES: dict[str, LiteralString] = {
         SELECT json_build_array(notification_id, status, attempt, failure_class, reason, retry_count, {_at("retry_at")},
                rest_reason, resolution, encode(sha256(original_payload), 'hex'), convert_from(message_key, 'UTF8'), id)
           FROM dlq_messages WHERE notification_id IS NOT NULL ORDER BY notification_id""",
+    "by_hand": """
+        SELECT json_build_array(d.notification_id, a.attempt)
+          FROM dlq_actions a JOIN dlq_messages d ON d.id = a.dead_letter_id WHERE a.attempt IS NOT NULL""",
     "undecodable": """
         SELECT json_build_array(topic, partition, "offset", failure_class, reason, rest_reason,
                encode(sha256(original_payload), 'hex'), status)

@@ -142,6 +142,7 @@ class History:
     plan: dict[str, Any] = field(default_factory=dict)
     left: dict[str, list[Any]] = field(default_factory=dict)  # the small tables
     peaks: dict[str, dict[str, int]] = field(default_factory=dict)  # service -> rss, fds
+    by_hand: set[tuple[str, int]] = field(default_factory=set)  # id and attempt of what a person retried
     loses_records: frozenset[str] = frozenset()  # kinds of faults
     samples: int = 0
     asked: dict[str, tuple[Invoke, dict[str, Any]]] = field(default_factory=dict)  # by token
@@ -180,6 +181,7 @@ def load(run_dir: Path, *, ladder: int, loses_records: frozenset[str]) -> Histor
     for fields in read(database / "attempts.jsonl"):
         history.attempts[fields[0]].append(AttemptRow(*fields))
     history.letters = {fields[0]: Letter(*fields) for fields in read(database / "dlq.jsonl")}
+    history.by_hand = {(fields[0], fields[1]) for fields in read(database / "by_hand.jsonl")}
     for name in ("outbox", "outbox_due", "outbox_dead", "undecodable", "wrong"):
         history.left[name] = list(read(database / f"{name}.jsonl"))
     for name in ("hooks", "smtp"):

@@ -207,10 +207,11 @@ def answers(history: History) -> Iterator[Violation]:
 
 
 def held(history: History) -> Iterator[Violation]:
-    """What asked to be held after an unknown outcome is not tried again."""
+    """What asked to be held after an unknown outcome is not tried again, unless a person said so."""
     for row in history.rows.values():
-        attempts = history.attempts.get(row.id, ())
-        if row.on_unknown == "hold" and any(one.outcome == "unknown" and one.attempt < row.attempt for one in attempts):
+        attempts = history.attempts.get(row.id, ()) if row.on_unknown == "hold" else ()
+        doubtful = {one.attempt for one in attempts if one.outcome == "unknown" and one.attempt < row.attempt}
+        if any((row.id, attempt + 1) not in history.by_hand for attempt in doubtful):
             yield Violation("tried_again_though_held", row.id, {"attempts": [asdict(one) for one in attempts]})
 
 

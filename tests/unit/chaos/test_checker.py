@@ -201,6 +201,8 @@ def test_what_is_spoilt_is_found(name: str, spoil: Spoil) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
+        # A person sent again what was held.
+        lambda history: (change("rows", "b", on_unknown="hold")(history), history.by_hand.add(("b", 2))),
         # A receiver that was not heard cannot be waited for.
         change_nth("receipts", "b", 0, answer="429:30"),
         # A request without an answer may have been accepted, once.
