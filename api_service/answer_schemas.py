@@ -63,7 +63,7 @@ class AttemptSchema(Schema):
     attempt = fields.Integer()
     outcome = word(["begun", *Outcome])
     provider = maybe()
-    destination = maybe("A webhook's origin, or the SMTP server.")
+    destination = maybe("A webhook's scheme, host and port, or the SMTP server.")
     reason = maybe("A constant such as http_503.")
     detail = maybe()
     receipt = maybe("What the provider answered.")

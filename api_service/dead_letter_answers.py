@@ -87,7 +87,7 @@ class DeadLetterGroupSchema(Schema):
 
     fingerprint = text("What a retry of the group filters by.")
     failure_class = word(FailureClass)
-    destination = maybe("A webhook's origin, or the SMTP server.")
+    destination = maybe("A webhook's scheme, host and port, or the SMTP server.")
     reason = text("A constant such as http_503.")
     count = fields.Integer()
     retrying = fields.Integer(metadata={"description": "Those that are tried again by themselves."})

@@ -31,7 +31,7 @@ SHOW_DEAD_LETTER: Final[dict[str, Any]] = {
     }
     | problems(*ANY, "not_found")
 }
-_FINGERPRINT: Final = "permanent|https://example.com|http_404"
+_FINGERPRINT: Final = "permanent|https://example.com:443|http_404"
 GROUP_DEAD_LETTERS: Final[dict[str, Any]] = {
     "parameters": [{"in": "query", "schema": queries.GroupsQuery}],
     "responses": {
@@ -43,7 +43,7 @@ GROUP_DEAD_LETTERS: Final[dict[str, Any]] = {
                     {
                         "fingerprint": _FINGERPRINT,
                         "failure_class": "permanent",
-                        "destination": "https://example.com",
+                        "destination": "https://example.com:443",
                         "reason": "http_404",
                         "count": 420,
                         "retrying": 0,

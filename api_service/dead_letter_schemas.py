@@ -58,7 +58,9 @@ class RetryFilterSchema(StrictSchema):
     channel = fields.Word(Channel)
     fingerprint = fields.Text(_bounded, metadata=_EXACTLY | {"description": "As GET /dead-letters/groups shows it."})
     reason = fields.Text(_bounded, metadata=_EXACTLY | {"description": "A constant such as http_503."})
-    destination = fields.Text(_bounded, metadata=_EXACTLY | {"description": "A webhook's origin, or the SMTP server."})
+    destination = fields.Text(
+        _bounded, metadata=_EXACTLY | {"description": "A webhook's scheme, host and port, or the SMTP server."}
+    )
     failed_from = fields.Instant(metadata={"description": "Failed last at or after this instant."})
     failed_to = fields.Instant(metadata={"description": "Failed last before this instant."})
 
