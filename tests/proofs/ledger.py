@@ -22,6 +22,7 @@ from infra.local.postgres import Postgres
 from infra.local.processes import Supervisor
 from outbox_relay.verifying import Report, verify
 from shared import db
+from tests.proofs import report as proof
 
 INIT_SQL = Path(__file__).resolve().parents[2] / "init.sql"
 CHUNK = 500_000
@@ -97,8 +98,8 @@ def timed(dsn: str, say: str, **arguments: Any) -> Report:
     return report
 
 
-def measure(server: Postgres, rows: int, *, rate: int, minutes: int) -> bool:
-    """Fill and run; return whether every run was clean and counted every row."""
+def measure(server: Postgres, found: proof.Report, rows: int, *, rate: int, minutes: int) -> None:
+    """Fill and run; promised is that every run is clean and counts every row."""
     dsn = server.dsn("ledger")
     with db.connect(dsn, application_name="fill") as conn:
         conn.execute(_SUPPRESSION)
@@ -115,18 +116,37 @@ def measure(server: Postgres, rows: int, *, rate: int, minutes: int) -> bool:
         report = timed(dsn, f"minute {minute + 1}: {rate * 60:,} rows more")
         good.append((report, rows + (minute + 1) * rate * 60))
     runs = [report.seconds for report, _ in good[1:]]
-    click.echo(f"each minute: median {statistics.median(runs):.2f} s, worst {max(runs):.2f} s")
     good.append((timed(dsn, "full: every row again", full=True), good[-1][1]))
-    return all(report.clean and report.accepted == accepted for report, accepted in good)
+    right = sum(report.clean and report.accepted == accepted for report, accepted in good)
+    found.promise("runs that were clean and counted each row", right, f"all {len(good)}", held=right == len(good))
+    found.figure("size of the database", size[0] if size else "?")
+    found.figure("the first run: everything, s", good[0][0].seconds)
+    found.figure("each minute, median, s", statistics.median(runs))
+    found.figure("each minute, worst, s", max(runs))
+    found.figure("--full: every row again, s", good[-1][0].seconds)
+
+
+def at_least_one(text: str) -> int:
+    """Read a number of things. Raises argparse.ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the measurement; 0 where every run was clean and the sums were right."""
-    parser = argparse.ArgumentParser("ledger", description="How long the ledger takes on a large table.")
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--rate", type=int, default=1_000, help="accepted per second between the runs")
-    parser.add_argument("--minutes", type=int, default=5)
+    parser = argparse.ArgumentParser(
+        "python -m tests.proofs ledger", description="How long the ledger takes on a large table."
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the report there as well")
+    parser.add_argument("--rows", type=at_least_one, default=10_000_000, help="in the table (%(default)s)")
+    parser.add_argument(
+        "--rate", type=at_least_one, default=1_000, help="accepted per second between the runs (%(default)s)"
+    )
+    parser.add_argument("--minutes", type=at_least_one, default=5, help="runs with a minute between (%(default)s)")
     options = parser.parse_args(argv)
+    sizes = {"rows": options.rows, "rate": options.rate, "minutes": options.minutes}
+    found = proof.Report("ledger", sizes)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ledger-", ignore_cleanup_errors=True)))
         supervisor = stack.enter_context(Supervisor(directory / "logs"))
@@ -134,7 +154,10 @@ def main(argv: Sequence[str]) -> int:
         server.start()
         server.create_database("ledger")
         server.apply_sql(INIT_SQL, database="ledger")
-        return 0 if measure(server, options.rows, rate=options.rate, minutes=options.minutes) else 1
+        measure(server, found, options.rows, rate=options.rate, minutes=options.minutes)
+        with db.connect(server.dsn("ledger"), application_name="proof") as conn:
+            version = conn.execute("SHOW server_version").fetchall()[0][0]
+        return found.finish(postgres=version, json_file=options.json)
 
 
 if __name__ == "__main__":

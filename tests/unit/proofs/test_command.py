@@ -36,6 +36,16 @@ def test_an_unknown_name_is_refused_with_the_list(capsys: pytest.CaptureFixture[
     assert "recovery" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("size", ["0", "-1", "many", "1.5"])
+def test_a_ledger_of_no_rows_is_refused(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, before anything is started, with the name of the proof."""
+    with pytest.raises(SystemExit) as ended:
+        find("ledger")(["--rows", size])
+
+    assert ended.value.code == 2
+    assert "usage: python -m tests.proofs ledger" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_report_holds_only_if_every_promise_does() -> None:
     """And a run that measured nothing proves nothing."""
     report = Report("x", {})
