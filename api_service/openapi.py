@@ -22,7 +22,8 @@ from api_service.services import ids
 _DESCRIPTION: Final = """Notifications that are not lost, doubled, or sent after a cancel.
 
 202 means stored: the notification and its outbox row are committed together. After 5xx, or no answer at all, whether
-it was accepted is unknown: repeat the request with the same Idempotency-Key until it is answered.
+it was accepted is unknown: repeat the request with the same Idempotency-Key until it is answered. Paths that list no
+such header take none: repeat a GET; where something is changed look first, then repeat.
 
 A request has 15 seconds to arrive, head and body, or it is answered 408: over slow lines send smaller batches."""
 
@@ -57,6 +58,7 @@ def document(app: Flask, groups: list[Routes]) -> Any:
         name = schema.__name__.removesuffix("Schema")
         if name not in components.schemas:  # nested in one before, and registered with it
             components.schema(name, schema=schema)
+    components.schemas["RetryFilter"]["minProperties"] = 1  # a word that apispec has no place for
     for group in groups:
         api.register_blueprint(group.blueprint)
     components.schemas.pop("PaginationMetadata", None)  # flask-smorest's pages have numbers, ours have cursors

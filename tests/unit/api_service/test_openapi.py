@@ -90,3 +90,8 @@ def test_the_examples_are_accepted() -> None:
     """What the page invites to send works."""
     assert schemas.load(documents.EMAIL_EXAMPLE).recipient == "ada@example.com"
     assert schemas.load(documents.WEBHOOK_EXAMPLE).ordering_key == "order-4711"
+
+
+def test_a_retry_filter_names_at_least_one_condition(document: dict[str, Any]) -> None:
+    """As the route has it: an empty one is refused."""
+    assert document["components"]["schemas"]["RetryFilter"]["minProperties"] == 1
