@@ -9,8 +9,9 @@ import flask
 from flask import Flask, Response
 from psycopg_pool import ConnectionPool
 
-from api_service import metrics, openapi, problems, tracing
+from api_service import metrics, openapi, problems, queries, tracing
 from api_service.database import Database, DatabaseUnavailableError
+from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
 from api_service.problems import Problem
 from api_service.routes import (
@@ -24,12 +25,14 @@ from api_service.routes import (
     suppressions,
     test_webhook,
 )
+from api_service.routing import declares
 from api_service.services import EXTENSION, Services, ids
 from api_service.settings import ApiSettings
 from shared.records import Topics
 
 log = logging.getLogger(__name__)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _QUIET: Final = ("/health", "/metrics")
 _SECURITY_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -45,6 +48,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
         runtime_dir=runtime_dir,
     )
     app.before_request(_begin)
+    app.before_request(_refuse_unknown_parameters)
     app.after_request(_finish)
     groups = (
         *(notifications, batches, dead_letters, dead_letter_retries, suppressions, destinations),
@@ -63,6 +67,15 @@ def _begin() -> None:
     flask.g.ids = tracing.request_ids(flask.request.headers)
 
 
+def _refuse_unknown_parameters() -> None:
+    """Refuse a query where none is taken: a dry_run=true there would be taken for granted, and is not looked at."""
+    request, rule = flask.request, flask.request.url_rule
+    if request.method not in _WRITING or rule is None or not rule.rule.startswith("/api/"):
+        return
+    if not declares(request.method, rule.rule, "query"):
+        queries.load(queries.NOTHING, request.args)
+
+
 def _answer_problem(problem: Problem) -> Response:
     flask.g.problem = problem.code
     return problems.respond(problem, ids().request_id)
@@ -70,8 +83,19 @@ def _answer_problem(problem: Problem) -> Response:
 
 def _answer_unavailable(error: DatabaseUnavailableError) -> Response:
     flask.g.problem = error.reason
-    problem = problems.unavailable("repeat this with the same Idempotency-Key; whether anything was done is unknown")
-    return problems.respond(problem, ids().request_id)
+    return problems.respond(problems.unavailable(_how_to_repeat()), ids().request_id)
+
+
+def _how_to_repeat() -> str:
+    """Return what a client does whose request met an outage."""
+    request, rule = flask.request, flask.request.url_rule
+    if request.method not in _WRITING:
+        return "repeat this in a moment"
+    if rule and declares(request.method, rule.rule, "header", HEADER):
+        if HEADER in request.headers:
+            return f"repeat this with the same {HEADER}; whether anything was done is unknown"
+        return f"whether anything was done is unknown, and without an {HEADER} a repeat may do it a second time"
+    return "whether anything was done is unknown: look first, then repeat this"
 
 
 def _answer_bug(_error: Exception) -> Response:

@@ -171,7 +171,7 @@ RETRY_BY_FILTER: Final[dict[str, Any]] = {
             {"Location": {"description": "Where it is found.", "schema": {"type": "string"}}},
         ),
     }
-    | problems(*BODY),
+    | problems(*BODY, "invalid_header"),
 }
 LIST_RETRIES: Final[dict[str, Any]] = {
     "parameters": [{"in": "query", "schema": queries.RetriesQuery}],

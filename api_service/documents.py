@@ -135,7 +135,7 @@ CANCEL: Final[dict[str, Any]] = {
             "Cancelled: no attempt begins from now on.", "Notification", _NOTIFICATION_EXAMPLE | {"status": "cancelled"}
         )
     }
-    | problems(*ANY, "not_found", "wrong_state")
+    | problems(*ANY, "validation_failed", "not_found", "wrong_state")
 }
 
 _HEALTHY: Final = {"status": "ok", "service": "api_service", "checks": {"postgres": "ok"}}

@@ -1,11 +1,19 @@
 """Routes and their documentation in one place, with types: flask-smorest has none."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from flask_smorest import Blueprint
 
 View = TypeVar("View", bound=Callable[..., Any])
+_OPERATIONS: Final[dict[tuple[str, str], Mapping[str, Any]]] = {}
+"""What the document says about each method and path."""
+
+
+def declares(method: str, rule: str, where: str, name: str | None = None) -> bool:
+    """Say whether an operation is documented to take such a parameter: `where` is query or header, None any name."""
+    parameters = _OPERATIONS.get((method, rule), {}).get("parameters", ())
+    return any(one["in"] == where and name in (None, one.get("name")) for one in parameters)
 
 
 class Routes:
@@ -23,6 +31,7 @@ class Routes:
         def register(view: View) -> View:
             documented = self.blueprint.doc(**doc)(view)
             for rule in rules:
+                _OPERATIONS[method, rule] = doc
                 self.blueprint.add_url_rule(rule, view_func=documented, methods=[method], **options)
             return view
 

@@ -10,8 +10,9 @@ from psycopg import Connection
 from api_service import bodies, dead_letter_schemas, paging, queries
 from api_service import dead_letter_documents as documents
 from api_service.accept import DEFAULT_TENANT
-from api_service.faults import FaultyValueError
-from api_service.problems import Problem
+from api_service.faults import Fault, FaultyValueError
+from api_service.idempotency import HEADER
+from api_service.problems import ParameterFault, Problem
 from api_service.representations import DEAD_LETTERS_PATH, RETRIES_PATH, retry_filter, retry_path, retry_summary
 from api_service.responses import json_response
 from api_service.routes.dead_letters import read_decision
@@ -31,7 +32,11 @@ def retry_by_filter() -> Response:
 
     With dry_run false a dlq_consumer publishes `canary` of them, waits for how they end, and goes on at the rate only
     if none of them failed. It takes what had failed before this request and is failed when its turn comes.
+    It takes no Idempotency-Key and refuses one: after 503, or no answer, look at GET /dead-letters/retries first.
     """
+    if HEADER in flask.request.headers:
+        fault = Fault("unsupported_header", "this path takes none; look at GET /dead-letters/retries before a repeat")
+        raise Problem("invalid_header", str(fault), errors=[ParameterFault("header", HEADER, fault)])
     said = dead_letter_schemas.load_bulk_retry(bodies.read_json())
     selection = Selection(DEFAULT_TENANT, **said["filter"])
     if said["dry_run"]:

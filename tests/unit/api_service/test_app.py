@@ -232,6 +232,55 @@ def test_without_its_database_the_service_is_unavailable(client: FlaskClient) ->
     assert orjson.loads(client.get("/health").data)["checks"] == {"postgres": "no_connection"}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "words"),
+    [
+        ("GET", PATH, {}, "repeat this in a moment"),
+        ("GET", f"{PATH}/{UUID(int=1)}", {"Idempotency-Key": "k"}, "repeat this in a moment"),
+        ("POST", PATH, {"Idempotency-Key": "k"}, "with the same Idempotency-Key"),
+        ("POST", PATH, {}, "without an Idempotency-Key a repeat may do it a second time"),
+        ("POST", f"/api/v1/dead-letters/{UUID(int=1)}/retry", {}, "look first"),
+        ("DELETE", f"{PATH}/{UUID(int=1)}", {}, "look first"),
+    ],
+)
+def test_a_503_says_how_to_repeat_this_very_request(
+    client: FlaskClient, method: str, path: str, headers: dict[str, str], words: str
+) -> None:
+    """An Idempotency-Key is named where one is taken, and was sent."""
+    body = GOOD if (method, path) == ("POST", PATH) else None
+    answer = problem(client.open(path, method=method, json=body, headers=headers), 503, "database_unavailable")
+
+    assert words in answer["detail"]
+
+
+def test_a_bulk_retry_refuses_an_idempotency_key(client: FlaskClient) -> None:
+    """Taken in silence it would promise that a repeat starts no second one."""
+    body = {"filter": {"reason": "http_503"}, "dry_run": False}
+    response = client.post("/api/v1/dead-letters/retry", json=body, headers={"Idempotency-Key": "k"})
+
+    answer = problem(response, 400, "invalid_header")
+    assert [(error["header"], error["code"]) for error in answer["errors"]] == [
+        ("Idempotency-Key", "unsupported_header")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", PATH),
+        ("POST", f"{PATH}/batch"),
+        ("DELETE", f"{PATH}/{UUID(int=1)}"),
+        ("POST", "/api/v1/dead-letters/retry"),
+        ("POST", f"/api/v1/suppressions/{UUID(int=1)}/lift"),
+    ],
+)
+def test_what_changes_something_refuses_an_unknown_parameter(client: FlaskClient, method: str, path: str) -> None:
+    """dry_run belongs into a body; in the query it would be passed over."""
+    answer = problem(client.open(f"{path}?dry_run=true", method=method, json=GOOD), 400, "validation_failed")
+
+    assert [(error["parameter"], error["code"]) for error in answer["errors"]] == [("dry_run", "unknown_parameter")]
+
+
 def test_a_bug_of_ours_tells_nothing(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     """The request id leads to the log; the answer has neither message nor stack."""
 
