@@ -8,6 +8,7 @@ instant in the id) to arrival, and how many arrived of what was accepted for the
 from dataclasses import dataclass
 from time import sleep, time
 
+from tests.arguments import at_least, more_than_0
 from tests.proofs.figures import accepted_at, longest_gap, percentile
 from tests.proofs.lab import Lab, Sampler, bounded, lab, parser, rss_mib, say
 from tests.proofs.load import Load
@@ -90,12 +91,12 @@ def judge(report: Report, running: Lab, calm: Phase, hanging: Phase, *, rss: Sam
 def main(argv: list[str]) -> int:
     """Measure the bulkhead."""
     options = parser(__doc__, limit_s=1800)
-    options.add_argument("--destinations", type=int, default=200, help="(%(default)s)")
-    options.add_argument("--per-s", type=float, default=100.0, help="in all (%(default)s)")
-    options.add_argument("--warm-s", type=float, default=45.0, help="before the calm phase (%(default)s)")
-    options.add_argument("--calm-s", type=float, default=60.0, help="(%(default)s)")
-    options.add_argument("--hang-s", type=float, default=180.0, help="(%(default)s)")
-    options.add_argument("--timeout-s", type=float, default=15.0, help="WEBHOOK_TIMEOUT_S (%(default)s)")
+    options.add_argument("--destinations", type=at_least(2), default=200, help="(%(default)s)")
+    options.add_argument("--per-s", type=more_than_0, default=100.0, help="in all (%(default)s)")
+    options.add_argument("--warm-s", type=more_than_0, default=45.0, help="before the calm phase (%(default)s)")
+    options.add_argument("--calm-s", type=more_than_0, default=60.0, help="(%(default)s)")
+    options.add_argument("--hang-s", type=more_than_0, default=180.0, help="(%(default)s)")
+    options.add_argument("--timeout-s", type=more_than_0, default=15.0, help="WEBHOOK_TIMEOUT_S (%(default)s)")
     chosen = options.parse_args(argv)
     count = chosen.destinations
 

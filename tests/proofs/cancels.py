@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from tests.arguments import at_least, more_than_0
 from tests.proofs.lab import Lab, RunError, bounded, lab, parser, say
 from tests.proofs.load import NOTIFICATIONS, Api, NoAnswerError, RefusedError
 from tests.proofs.report import Report
@@ -212,8 +213,8 @@ def judge(report: Report, running: Lab, race: Race, kills: Counter[str], count: 
 def main(argv: list[str]) -> int:
     """Measure the cancels."""
     options = parser(__doc__, limit_s=1800)
-    options.add_argument("--count", type=int, default=20_000, help="how many cancels (%(default)s)")
-    options.add_argument("--per-s", type=float, default=200.0, help="accepted per second (%(default)s)")
+    options.add_argument("--count", type=at_least(1), default=20_000, help="how many cancels (%(default)s)")
+    options.add_argument("--per-s", type=more_than_0, default=200.0, help="accepted per second (%(default)s)")
     chosen = options.parse_args(argv)
 
     def run() -> int:

@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from datetime import UTC, datetime
 
+from tests.arguments import at_least, more_than_0
 from tests.proofs.figures import busiest, spread
 from tests.proofs.lab import Lab, RunError, bounded, lab, parser, say, until
 from tests.proofs.load import Api
@@ -117,10 +118,10 @@ def judge(report: Report, running: Lab, *, count: int, healed_at: float, rungs: 
 def main(argv: list[str]) -> int:
     """Measure the herd."""
     options = parser(__doc__, limit_s=1800)
-    options.add_argument("--count", type=int, default=5000, help="how many fail (%(default)s)")
-    options.add_argument("--origins", type=int, default=1, help="at how many origins (%(default)s)")
+    options.add_argument("--count", type=at_least(1), default=5000, help="how many fail (%(default)s)")
+    options.add_argument("--origins", type=at_least(1), default=1, help="at how many origins (%(default)s)")
     options.add_argument("--ladder", default="10,20,40,60,60,60", help="RETRY_LADDER_S (%(default)s)")
-    options.add_argument("--dlq-poll-s", default="1", help="DLQ_POLL_S (%(default)s)")
+    options.add_argument("--dlq-poll-s", type=more_than_0, default=1.0, help="DLQ_POLL_S (%(default)s)")
     options.add_argument("--heal-after", type=int, default=3, help="retries of all (%(default)s)")
     chosen = options.parse_args(argv)
     if not 2 <= chosen.heal_after < len(chosen.ladder.split(",")):
@@ -130,7 +131,7 @@ def main(argv: list[str]) -> int:
         names = ("count", "origins", "ladder", "dlq_poll_s", "heal_after", "seed")
         report = Report("herd", {name: getattr(chosen, name) for name in names})
         environ = {"API_WORKERS": "2", "KAFKA_TOPIC_PARTITIONS": "4", "RETRY_LADDER_S": chosen.ladder}
-        environ["DLQ_POLL_S"] = chosen.dlq_poll_s
+        environ["DLQ_POLL_S"] = str(chosen.dlq_poll_s)
         with lab(environ, origins=chosen.origins, keep_logs=chosen.keep_logs) as running:
             api = Api(running.api_port)
             warm(running, api)

@@ -21,6 +21,7 @@ import psycopg
 from infra.local.errors import LocalStackError
 from infra.local.ports import free_port
 from infra.local.stack import DATABASE, Ports, Stack
+from tests.arguments import at_least
 from tests.proofs.receiver import Row, addresses
 
 ENDED = ("sent", "cancelled", "expired", "suppressed")
@@ -125,7 +126,9 @@ def parser(module_doc: str | None, *, limit_s: int) -> argparse.ArgumentParser:
     )
     made.add_argument("--json", metavar="FILE", help="write the report there as well")
     made.add_argument("--seed", type=int, default=1)
-    made.add_argument("--limit-s", type=int, default=limit_s, help="end the run after so long, as failed (%(default)s)")
+    made.add_argument(
+        "--limit-s", type=at_least(1), default=limit_s, help="end the run after so long, as failed (%(default)s)"
+    )
     made.add_argument("--keep-logs", metavar="DIR", help="copy the services' logs there at the end")
     return made
 

@@ -22,6 +22,7 @@ from infra.local.postgres import Postgres
 from infra.local.processes import Supervisor
 from outbox_relay.verifying import Report, verify
 from shared import db
+from tests.arguments import at_least
 from tests.proofs import report as proof
 
 INIT_SQL = Path(__file__).resolve().parents[2] / "init.sql"
@@ -126,24 +127,17 @@ def measure(server: Postgres, found: proof.Report, rows: int, *, rate: int, minu
     found.figure("--full: every row again, s", good[-1][0].seconds)
 
 
-def at_least_one(text: str) -> int:
-    """Read a number of things. Raises argparse.ArgumentTypeError."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the measurement; 0 where every run was clean and the sums were right."""
     parser = argparse.ArgumentParser(
         "python -m tests.proofs ledger", description="How long the ledger takes on a large table."
     )
     parser.add_argument("--json", metavar="FILE", help="write the report there as well")
-    parser.add_argument("--rows", type=at_least_one, default=10_000_000, help="in the table (%(default)s)")
+    parser.add_argument("--rows", type=at_least(1), default=10_000_000, help="in the table (%(default)s)")
     parser.add_argument(
-        "--rate", type=at_least_one, default=1_000, help="accepted per second between the runs (%(default)s)"
+        "--rate", type=at_least(1), default=1_000, help="accepted per second between the runs (%(default)s)"
     )
-    parser.add_argument("--minutes", type=at_least_one, default=5, help="runs with a minute between (%(default)s)")
+    parser.add_argument("--minutes", type=at_least(1), default=5, help="runs with a minute between (%(default)s)")
     options = parser.parse_args(argv)
     sizes = {"rows": options.rows, "rate": options.rate, "minutes": options.minutes}
     found = proof.Report("ledger", sizes)

@@ -28,6 +28,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import AdminClient
 
 from infra.local.kafka import admin_client
+from tests.arguments import more_than_0
 from tests.proofs.lab import Lab, RunError, Sampler, bounded, lab, parser, say, until
 from tests.proofs.load import Api, Load
 from tests.proofs.report import Report
@@ -216,9 +217,9 @@ def judge(report: Report, running: Lab, loss: Loss) -> None:
 def main(argv: list[str]) -> int:
     """Measure the losses."""
     options = parser(__doc__, limit_s=2400)
-    options.add_argument("--per-s", type=float, default=30.0, help="notifications per second (%(default)s)")
-    options.add_argument("--mib", type=float, default=12.0, help="deleted per partition, at least (%(default)s)")
-    options.add_argument("--sweep-after-s", type=float, default=15.0, help="SWEEP_AFTER_S (%(default)s)")
+    options.add_argument("--per-s", type=more_than_0, default=30.0, help="notifications per second (%(default)s)")
+    options.add_argument("--mib", type=more_than_0, default=12.0, help="deleted per partition, at least (%(default)s)")
+    options.add_argument("--sweep-after-s", type=more_than_0, default=15.0, help="SWEEP_AFTER_S (%(default)s)")
     chosen = options.parse_args(argv)
 
     def run() -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from infra.local import watchdog
+from tests.arguments import at_least, more_than_0
 from tests.proofs.figures import accepted_at
 from tests.proofs.lab import Lab, RunError, bounded, lab, parser, say, until
 from tests.proofs.load import Load
@@ -201,11 +202,13 @@ def judge(report: Report, running: Lab, trials: Trials) -> None:
 def main(argv: list[str]) -> int:
     """Measure recovery."""
     options = parser(__doc__, limit_s=3600)
-    options.add_argument("--times", type=int, default=20, help="kills of each part (%(default)s)")
-    options.add_argument("--per-s", type=float, default=30.0, help="notifications per second (%(default)s)")
+    options.add_argument("--times", type=at_least(1), default=20, help="kills of each part (%(default)s)")
+    options.add_argument("--per-s", type=more_than_0, default=30.0, help="notifications per second (%(default)s)")
     options.add_argument("--parts", default=",".join(KILLS), help="which, separated by commas (%(default)s)")
     chosen = options.parse_args(argv)
-    parts = [part for part in chosen.parts.split(",") if part in KILLS]
+    parts = chosen.parts.split(",")
+    if unknown := set(parts) - set(KILLS):
+        options.error(f"--parts: there is no {', '.join(sorted(map(repr, unknown)))}; there are {', '.join(KILLS)}")
 
     def run() -> int:
         report = Report("recovery", {"times": chosen.times, "per_s": chosen.per_s, "seed": chosen.seed})

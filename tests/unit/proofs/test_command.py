@@ -58,3 +58,29 @@ def test_a_report_holds_only_if_every_promise_does() -> None:
     report.promise("b", 3.0, "<= 2", held=False)
     assert not report.held
     assert "DID NOT HOLD" in report.text({})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("herd --count 0", "from 1 on"),
+        ("herd --origins -1", "from 1 on"),
+        ("herd --dlq-poll-s 0", "above 0"),
+        ("bulkhead --destinations 1", "from 2 on"),
+        ("bulkhead --per-s nan", "above 0"),
+        ("cancels --count 0", "from 1 on"),
+        ("recovery --times 0", "from 1 on"),
+        ("recovery --parts nothing", "api_worker"),
+        ("loss --mib 0", "above 0"),
+        ("ledger --rows 0", "from 1 on"),
+        ("ledger --minutes some", "from 1 on"),
+        ("herd --limit-s 0", "from 1 on"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what can be, and exit code 2, before anything starts."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+
+    assert ended.value.code == 2
+    assert expected in capsys.readouterr().err
