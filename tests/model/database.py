@@ -97,7 +97,7 @@ class Links:
         self._dsn = dsn
         self._connect = db.connect
         self._idle: dict[str, list[psycopg.Connection[Any]]] = defaultdict(list)
-        self._all: list[psycopg.Connection[Any]] = []
+        self._all: list[tuple[str, psycopg.Connection[Any]]] = []
         self.trap: Trap | None = None
         self.statements = self.sprung = 0
 
@@ -108,13 +108,18 @@ class Links:
             return Link(self, application_name, idle.pop())
         real = self._connect(self._dsn, application_name=application_name, settings=settings)
         real.execute("SET idle_session_timeout = 0")
-        self._all.append(real)
+        self._all.append((application_name, real))
         return Link(self, application_name, real)
 
     def take_back(self, name: str, real: psycopg.Connection[Any]) -> None:
         """Let the next session of this name have a connection whose session is over."""
         real.execute("SELECT pg_advisory_unlock_all()")
         self._idle[name].append(real)
+
+    def in_transaction(self) -> list[str]:
+        """The names of sessions whose transaction is open."""
+        idle = psycopg.pq.TransactionStatus.IDLE
+        return [name for name, real in self._all if real.info.transaction_status is not idle]
 
     def sort(self) -> None:
         """Hand connections out in the same order in every example: relays are ranked by the pid of their backend."""
@@ -124,7 +129,7 @@ class Links:
 
     def close(self) -> None:
         """Close all there ever were."""
-        for real in self._all:
+        for _, real in self._all:
             real.close()
 
 

@@ -25,6 +25,7 @@ from tests.model.services import KEEP_KEYS_S, Stage
 from tests.model.world import NODES, TASKS, World, open_application
 
 MOST: Final = 14  # notifications of one example: what is small is soon repeated
+MOST_REPEATS: Final = 8  # of requests that were answered before: they are always possible, and would fill the example
 KINDS: Final = ("plain", "plain", "high", "key a", "key a", "key b", "scheduled", "expires", "hold", "too large")
 TRAPS: Final = st.one_of(
     st.none(),
@@ -82,7 +83,7 @@ class Pipeline(RuleBasedStateMachine):
         counted.examples += 1
         self.world = World(stage, administrator)
         self.promises, self.broker = self.world.promises, self.world.broker
-        self._sent = 0
+        self._sent = self._repeats = 0
         self.calm_steps = self.calm_wanted = 0
 
     @initialize(calm=st.sampled_from([3, 8, 8, 20, 50]))
@@ -134,13 +135,14 @@ class Pipeline(RuleBasedStateMachine):
         self.promises.accept(entry)
         self._ran("accept")
 
-    @precondition(lambda self: self._has_room)
+    @precondition(lambda self: self._has_room and self._repeats < MOST_REPEATS)
     @rule(key=st.sampled_from("kl"), body=st.sampled_from("xy"))
     def accept_with_key(self, key: str, body: str) -> None:
         """A request with an idempotency key, or the repeat of one whose answer was lost (I2)."""
         new, entry = self._prepared("plain")
         keyed = KeyedRequest("default", key, body.encode() * 32)
         earlier = self.promises.keys.get(key)
+        self._repeats += earlier is not None
         self._ran("accept_with_key", *(["key repeated"] if earlier else []))
         try:
             answer = accept_once(self.world.api, keyed, [new], Answer(202, entry.id.encode()))
@@ -172,12 +174,13 @@ class Pipeline(RuleBasedStateMachine):
             self.promises.accept(self._uncommitted)
         self._ran("application_ends")
 
-    @precondition(lambda self: self.promises.accepted)
+    @precondition(lambda self: self.promises.accepted and self._repeats < MOST_REPEATS)
     @rule(number=NUMBERS)
     def cancel(self, number: int) -> None:
         """A producer cancels; a yes holds for ever (I13)."""
         ids = list(self.promises.accepted)
         id_ = ids[number % len(ids)]
+        self._repeats += id_ in self.promises.cancelled
         cancelled = notifications.cancel(self.world.api, UUID(id_), tenant_id="default")
         if cancelled:
             self.promises.cancelled.add(id_)
@@ -308,7 +311,8 @@ class Pipeline(RuleBasedStateMachine):
         if places:
             place = places[number % len(places)]
             log = self.broker.logs[place]
-            record = log.records[number % len(log.records)]
+            unread = [record for record in log.records if record.offset >= self.broker.safe(place)]
+            record = (among := log.records if repeat else unread or log.records)[number % len(among)]
             if repeat:
                 self.broker.store(place[0], record.key, record.value, record.headers)
             else:

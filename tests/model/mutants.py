@@ -9,6 +9,7 @@ import pytest
 
 from delivery_consumer.offsets import PartitionOffsets
 from outbox_relay.relay import Relay
+from outbox_relay.upkeep import Upkeep
 from shared.db import notifications, outbox
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -55,9 +56,22 @@ def cancels_whatever_its_status(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(notifications, "cancel", rewritten(notifications.cancel, changes))
 
 
+def never_sweeps(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks for what Kafka has lost."""
+    patch.setattr(Upkeep, "_sweep", lambda _self, _conn: 0)
+
+
+def writes_back_whoever_owns_it(patch: pytest.MonkeyPatch) -> None:
+    """Whoever comes last decides how an attempt ended."""
+    changes = {"AND a.owner = %(owner)s AND a.outcome = 'begun'": "AND %(owner)s IS NOT NULL"}
+    patch.setattr(notifications, "write_back", rewritten(notifications.write_back, changes))
+
+
 MUTANTS: Final[tuple[Mutant, ...]] = (
     claims_whatever_its_status,
     deletes_before_the_acknowledgement,
     commits_before_the_outcome,
     cancels_whatever_its_status,
+    never_sweeps,
+    writes_back_whoever_owns_it,
 )

@@ -136,7 +136,9 @@ class World:
     # Rest
 
     def check(self) -> None:
-        """Hold all promises against the moment."""
+        """Hold all promises against the moment; and no service leaves a transaction open between two steps."""
+        if waiting := set(self.stage.links.in_transaction()) - {"application"}:
+            raise PromiseBrokenError(f"a transaction of {', '.join(sorted(waiting))} was left open")
         self.promises.check(self.administrator.snapshot())
 
     def come_to_rest(self) -> None:
