@@ -65,7 +65,7 @@ class Verdict:
 @click.option(
     "--chaos-s",
     type=click.FloatRange(0, 1_000_000),
-    default=60.0,
+    default=45.0,
     show_default=True,
     help="Seconds of the chaos run; 0: none.",
 )
