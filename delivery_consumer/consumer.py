@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from delivery_consumer import metrics
 from delivery_consumer.engine import STATEMENT_ROWS, Engine
 from delivery_consumer.work import PartitionId, Received
-from shared.kafka import quiet_logger
+from shared.kafka import StallWatch, quiet_logger
 from shared.lifecycle import DRAIN_S
 
 log = logging.getLogger(__name__)
@@ -115,14 +115,28 @@ class Pump:
         self._loop.call_soon_threadsafe(_settle, ended, error)
 
     def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._read(self._new_consumer())
+
+    def _new_consumer(self) -> Consumer:
         config = self._config | {"error_cb": self._on_error, "on_commit": self._on_commit}
         consumer = Consumer(config, logger=quiet_logger(log))
         consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
-        self._fault = _UNASSIGNED
+        self._fault, self._began_at = _UNASSIGNED, time.monotonic()
+        return consumer
+
+    def _read(self, consumer: Consumer) -> None:
+        """Read until asked to stop, or until a partition stalls: then everything is given back, and read anew."""
+        watch, stalled = StallWatch(), None
         try:
-            while not self._stopping.is_set():
+            while stalled is None and not self._stopping.is_set():
                 self.poll_once(consumer)
-            if self._drain:
+                stalled = watch.stalled(consumer, [one for one in self._assigned if one[0] not in self._paused])
+            if stalled is not None:
+                metrics.CONSUMERS_STALLED.inc()
+                log.warning("partition_stalled", extra={"partition": f"{stalled[0]}/{stalled[1]}"})
+                self._let_go(consumer, self._assigned, timeout_s=REVOKE_WITHIN_S)
+            elif self._drain:
                 self._let_go(consumer, self._assigned, timeout_s=GIVE_BACK_WITHIN_S, cut_after_s=CUT_AFTER_S)
         finally:
             consumer.close()

@@ -26,6 +26,9 @@ IN_FLIGHT = Gauge("delivery_in_flight", "Records read and not yet ended.", ["top
 CALLS_UNDER_WAY = Gauge("delivery_calls_under_way", "Provider calls under way.", ["channel"])
 BREAKERS_OPEN = Gauge("delivery_breakers_open", "Destinations whose breaker is not closed.")
 CONSUMER_LAG = Gauge("kafka_consumer_lag", "Records behind the end of a partition.", ["topic", "partition"])
+CONSUMERS_STALLED = Counter(
+    "delivery_consumers_stalled", "Kafka clients replaced because a partition with records gave them none."
+)
 PARTITIONS = Gauge("delivery_partitions", "Partitions assigned to this process.")
 
 _KNOWN_CODES: Final = frozenset(

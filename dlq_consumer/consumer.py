@@ -23,7 +23,7 @@ from dlq_consumer.triage import DeadLetter, Rest, triage
 from shared.db import OUTAGE, Session, dlq_messages, notifications
 from shared.db.dlq_messages import Tracked
 from shared.db.outages import OutageLog
-from shared.kafka import consumer_config, quiet_logger
+from shared.kafka import StallWatch, consumer_config, quiet_logger
 from shared.records import Topics, decode_headers
 
 log = logging.getLogger(__name__)
@@ -41,17 +41,21 @@ class DlqConsumer:
         self._session = Session(
             settings.service.conninfo, application_name="dlq_consumer", settings=("SET statement_timeout = '10s'",)
         )
-        config = consumer_config(settings.kafka, client_id="dlq-consumer", group="dlq")
-        self._consumer = Consumer(config | {"error_cb": self._on_error}, logger=quiet_logger(log))
         self._outages = OutageLog(log)
         self._topic = Topics(settings.kafka.topic_prefix).dlq
-        self._consumer.subscribe([self._topic])
+        self._consumer, self._watch = self._new_consumer(), StallWatch()
         self._brokers_down = False
         self._next_ask = 0.0
         self._untracked: list[Message] = []
         self._next_look = 0.0
         self._bulk_retries = BulkRetries(poll_s=settings.poll_s)
         self._polled_at = time.monotonic()
+
+    def _new_consumer(self) -> Consumer:
+        config = consumer_config(self._settings.kafka, client_id="dlq-consumer", group="dlq")
+        consumer = Consumer(config | {"error_cb": self._on_error}, logger=quiet_logger(log))
+        consumer.subscribe([self._topic])
+        return consumer
 
     def run(self) -> None:
         """Work until asked to stop; an outage is waited out, a bug ends the process."""
@@ -135,7 +139,17 @@ class DlqConsumer:
                 if error.fatal():
                     raise KafkaException(error)
                 log.warning("kafka_error", extra={"error": error.name()})
+        if not messages:
+            self._replace_stalled()
         return [message for message in messages if message.error() is None]
+
+    def _replace_stalled(self) -> None:
+        partitions = [(place.topic, place.partition) for place in self._consumer.assignment()]
+        if (stalled := self._watch.stalled(self._consumer, partitions)) is not None:
+            metrics.CONSUMERS_STALLED.inc()
+            log.warning("partition_stalled", extra={"partition": f"{stalled[0]}/{stalled[1]}"})
+            self._consumer.close()
+            self._consumer, self._watch = self._new_consumer(), StallWatch()
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

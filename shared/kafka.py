@@ -1,10 +1,11 @@
 """Our librdkafka properties, each with its reason, and the topics they are used on."""
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # not in its __all__
 from confluent_kafka.cimpl import NewTopic
 
@@ -68,6 +69,66 @@ def _common(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1_000,  # the default of 10 s would add to every outage
         "log.connection.close": False,
     }
+
+
+class StallWatch:
+    """Notices a partition that has records for a consumer which does not get them.
+
+    librdkafka 2.16 was seen to fetch nothing for minutes from partitions it was assigned just after their topics had
+    been deleted and made anew, while the broker called the group stable. Only a new consumer reads on then.
+    """
+
+    LOOK_EVERY_S: Final = 5.0
+    _QUIET_S: Final = 20.0
+    _ANSWER_WITHIN_S: Final = 0.5
+    _ASKED_AT_ONCE: Final = 2
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._next_look = clock, 0.0
+        self._since: dict[tuple[str, int], tuple[int, float]] = {}  # where it stands, since when or last asked about
+        self._behind: dict[tuple[str, int], int] = {}  # where it stood when the broker had more
+
+    def stalled(self, consumer: Consumer, partitions: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+        """Return a partition that stood still for 20 s and has been behind at two looks, 5 s apart; None if none has.
+
+        `partitions` are those assigned and not paused. Call it often: it looks every 5 s, and asks the broker about
+        two partitions at most, half a second each; no answer is no finding.
+        """
+        if (now := self._clock()) < self._next_look:
+            return None
+        self._next_look = now + self.LOOK_EVERY_S
+        places = consumer.position([TopicPartition(*partition) for partition in partitions])
+        here = {(place.topic, place.partition): place.offset for place in places}
+        self._since = {one: self._seen(one, offset, now) for one, offset in here.items()}
+        self._behind = {one: offset for one, offset in self._behind.items() if here.get(one) == offset}
+        quiet = [one for one in here if one in self._behind or now - self._since[one][1] >= self._QUIET_S]
+        quiet.sort(key=lambda one: (one not in self._behind, self._since[one][1]))
+        for one in quiet[: self._ASKED_AT_ONCE]:
+            if not self._has_more(consumer, one, here[one]):
+                self._since[one] = (here[one], now)
+                self._behind.pop(one, None)
+            elif one in self._behind:
+                return one
+            else:
+                self._behind[one] = here[one]
+        return None
+
+    def _seen(self, partition: tuple[str, int], offset: int, now: float) -> tuple[int, float]:
+        before = self._since.get(partition)
+        return before if before is not None and before[0] == offset else (offset, now)
+
+    def _has_more(self, consumer: Consumer, partition: tuple[str, int], offset: int) -> bool:
+        place = TopicPartition(*partition)
+        try:
+            watermarks = consumer.get_watermark_offsets(place, timeout=self._ANSWER_WITHIN_S)
+            if watermarks is None:
+                return False
+            low, high = watermarks
+            if offset < 0:  # nothing was read since it was assigned
+                offset = consumer.committed([place], timeout=self._ANSWER_WITHIN_S)[0].offset
+        except KafkaException:
+            return False
+        return bool(high > max(offset, low))
 
 
 class _OncePer(logging.Filter):

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from delivery_consumer import consumer
 from delivery_consumer.consumer import Pump
+from shared.kafka import StallWatch
 from tests.unit.delivery_consumer.fakes import NORMAL, Bench
 
 
@@ -24,6 +25,7 @@ class FakeConsumer:
         self.asked: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.reachable = True
         self.questions = 0
+        self.high, self.closed = 7, False
         FakeConsumer.last = self
 
     last: "FakeConsumer"
@@ -47,10 +49,15 @@ class FakeConsumer:
         """Everything stands at 7."""
         return [TopicPartition(place.topic, place.partition, 7) for place in places]
 
-    def get_watermark_offsets(self, place: TopicPartition, *, cached: bool) -> tuple[int, int]:
-        """Ten records, as far as is known."""
-        assert cached
-        return 0, 10
+    def get_watermark_offsets(
+        self, place: TopicPartition, *, cached: bool = False, timeout: float = 0
+    ) -> tuple[int, int]:
+        """Ten records, as far as is known; `high`, if the broker is asked."""
+        return (0, 10) if cached else (0, self.high)
+
+    def close(self) -> None:
+        """Leave."""
+        self.closed = True
 
     def list_topics(self, topic: str, *, timeout: float) -> None:
         """Ask a broker."""
@@ -61,7 +68,7 @@ class FakeConsumer:
     def ignore(self, *_: object, **__: object) -> None:
         """Whatever else is called."""
 
-    incremental_assign = incremental_unassign = pause = resume = commit = close = ignore
+    incremental_assign = incremental_unassign = pause = resume = commit = ignore
 
 
 @asynccontextmanager
@@ -117,3 +124,19 @@ async def test_librdkafka_logs_as_we_do(monkeypatch: pytest.MonkeyPatch) -> None
     """Its lines are events like all others."""
     async with pumping(monkeypatch) as (_, fake):
         assert fake.logger.name.startswith("delivery_consumer.")
+
+
+async def test_a_client_that_gets_nothing_of_what_there_is_makes_way_for_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """I10: what a deleted topic left behind in librdkafka must not keep what was published again from being read."""
+    monkeypatch.setattr(StallWatch, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(StallWatch, "_QUIET_S", 0.02)
+    stalled = REGISTRY.get_sample_value("delivery_consumers_stalled_total") or 0
+
+    async with pumping(monkeypatch) as (_, fake):
+        fake.high = 9
+        await until(lambda: FakeConsumer.last is not fake)
+        await until(lambda: fake.closed)
+
+    assert REGISTRY.get_sample_value("delivery_consumers_stalled_total") == stalled + 1

@@ -3,8 +3,9 @@
 import logging
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from shared.kafka import consumer_config, producer_config, quiet_logger
+from shared.kafka import StallWatch, consumer_config, producer_config, quiet_logger
 from shared.settings import GroupProtocol, KafkaSettings
 
 SETTINGS = KafkaSettings("k:9092", "shop", GroupProtocol.CONSUMER)
@@ -37,3 +38,67 @@ def test_consumer_starts_at_the_beginning_and_commits_by_hand(protocol: GroupPro
     assert (config["group.id"], config["auto.offset.reset"]) == ("shop-dlq", "earliest")
     assert (config["enable.auto.commit"], config["enable.auto.offset.store"]) == (False, False)
     assert ("session.timeout.ms" in config) is (protocol is GroupProtocol.CLASSIC)
+
+
+class Partition:
+    """A consumer of one partition, and its broker."""
+
+    def __init__(self) -> None:
+        self.position_, self.committed_, self.high, self.reachable, self.asked = -1001, -1001, 0, True, 0
+
+    def position(self, places: list[TopicPartition]) -> list[TopicPartition]:
+        """Where it stands; -1001 before the first record."""
+        return [TopicPartition(place.topic, place.partition, self.position_) for place in places]
+
+    def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        """What the group has committed."""
+        return [TopicPartition(place.topic, place.partition, self.committed_) for place in places]
+
+    def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
+        """Ask the broker."""
+        self.asked += 1
+        if not self.reachable:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return 0, self.high
+
+
+def looks(watch: StallWatch, clock: list[float], partition: Partition, *, seconds: int, reads: bool = False) -> bool:
+    """Look each second; say whether it was called stalled."""
+    for _ in range(seconds):
+        clock[0] += 1
+        if reads:
+            partition.position_ = partition.high = partition.high + 1
+        if watch.stalled(partition, [("t", 0)]) is not None:  # type: ignore[arg-type]
+            return True
+    return False
+
+
+def test_a_partition_that_gives_nothing_of_what_it_has_is_stalled() -> None:
+    """At two looks in a row, after it has stood still for a while: at its first record or in the middle."""
+    for position in (-1001, 5):
+        clock, partition = [1000.0], Partition()
+        watch = StallWatch(lambda clock=clock: clock[0])  # type: ignore[misc]
+        partition.position_, partition.high = position, 9
+
+        assert not looks(watch, clock, partition, seconds=19)
+        assert looks(watch, clock, partition, seconds=15)
+
+
+def test_what_is_idle_busy_or_out_of_reach_is_not_stalled() -> None:
+    """Nothing to read, nothing left to read, reading, no broker to ask, or a record that came between two looks."""
+    idle, done, busy, away, late = (Partition() for _ in range(5))
+    done.committed_ = done.high = 7
+    away.high, away.reachable = 9, False
+    clock = [1000.0]
+    watches = {one: StallWatch(lambda: clock[0]) for one in (idle, done, busy, away)}
+
+    assert not looks(watches[idle], clock, idle, seconds=120)
+    assert not looks(watches[done], clock, done, seconds=120)
+    assert not looks(watches[busy], clock, busy, seconds=120, reads=True)
+    assert not looks(watches[away], clock, away, seconds=120)
+    watch = StallWatch(lambda: clock[0])
+    for _ in range(5):
+        assert not looks(watch, clock, late, seconds=25)
+        late.high += 1
+        assert not looks(watch, clock, late, seconds=4)
+        late.position_ = late.high
