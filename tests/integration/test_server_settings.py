@@ -74,7 +74,7 @@ def test_durability_is_left_alone(tuned: Postgres) -> None:
     """A 202 says that the notification is on disk."""
     names = ("fsync", "full_page_writes", "synchronous_commit")
     with psycopg.connect(tuned.dsn()) as conn:
-        in_force = [conn.execute("SHOW {name}").fetchone() for name in names]
+        in_force = [conn.execute(f"SHOW {name}").fetchone() for name in names]
 
     assert in_force == [("on",)] * 3
     assert not set(names) & postgres_settings().keys()

@@ -27,7 +27,8 @@ time.sleep(600)
 """
 # Supervises a PostgreSQL and a family, prints the pids, and waits. argv: directory, "main" or "thread", how to end.
 PARENT = """
-import sys, threading, time
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job was started to ignore it
 from pathlib import Path
 from infra.local import watchdog
 from infra.local.background import ended_by_signals
