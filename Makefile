@@ -52,7 +52,7 @@ types: install  ## mypy --strict
 test: install  ## all tests, with branch coverage; real PostgreSQL and Kafka from Python packages
 	@$(BIN)/coverage erase
 	@$(PYTEST) tests/unit tests/contract -q -n 2 --cov --cov-report= --cov-fail-under=0
-	@$(PYTEST) tests/integration -q -n 2 --dist loadscope --cov --cov-append --cov-report= --cov-fail-under=0
+	@$(PYTEST) tests/integration -q -n 4 --dist loadscope --cov --cov-append --cov-report= --cov-fail-under=0
 	@$(PYTEST) tests/model -q -n 2
 	@$(PYTEST) tests/e2e -q
 	@$(BIN)/coverage report
@@ -61,7 +61,7 @@ test-unit: install  ## the fast tests: no network, no database
 	@$(PYTEST) tests/unit tests/contract -q -n 2
 
 test-integration: install  ## each service against real PostgreSQL and Kafka
-	@$(PYTEST) tests/integration -q -n 2 --dist loadscope
+	@$(PYTEST) tests/integration -q -n 4 --dist loadscope
 
 test-e2e: install  ## the whole stack as processes, with kill -9 on the way
 	@$(PYTEST) tests/e2e -q
