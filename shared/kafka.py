@@ -128,7 +128,8 @@ class StallWatch:
                 offset = consumer.committed([place], timeout=self._ANSWER_WITHIN_S)[0].offset
         except KafkaException:
             return False
-        return bool(high > max(offset, low))
+        # Beyond the end counts too: the topic was made anew, and what is in it would have been read from its beginning.
+        return bool(high > low and max(offset, low) != high)
 
 
 class _OncePer(logging.Filter):

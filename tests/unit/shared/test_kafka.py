@@ -74,8 +74,8 @@ def looks(watch: StallWatch, clock: list[float], partition: Partition, *, second
 
 
 def test_a_partition_that_gives_nothing_of_what_it_has_is_stalled() -> None:
-    """At two looks in a row, after it has stood still for a while: at its first record or in the middle."""
-    for position in (-1001, 5):
+    """At two looks in a row, after it has stood still: at its first record, in the middle, or beyond a new end."""
+    for position in (-1001, 5, 500):
         clock, partition = [1000.0], Partition()
         watch = StallWatch(lambda clock=clock: clock[0])  # type: ignore[misc]
         partition.position_, partition.high = position, 9
@@ -86,14 +86,16 @@ def test_a_partition_that_gives_nothing_of_what_it_has_is_stalled() -> None:
 
 def test_what_is_idle_busy_or_out_of_reach_is_not_stalled() -> None:
     """Nothing to read, nothing left to read, reading, no broker to ask, or a record that came between two looks."""
-    idle, done, busy, away, late = (Partition() for _ in range(5))
+    idle, done, emptied, busy, away, late = (Partition() for _ in range(6))
     done.committed_ = done.high = 7
+    emptied.committed_ = 7  # the topic was made anew
     away.high, away.reachable = 9, False
     clock = [1000.0]
-    watches = {one: StallWatch(lambda: clock[0]) for one in (idle, done, busy, away)}
+    watches = {one: StallWatch(lambda: clock[0]) for one in (idle, done, emptied, busy, away)}
 
     assert not looks(watches[idle], clock, idle, seconds=120)
     assert not looks(watches[done], clock, done, seconds=120)
+    assert not looks(watches[emptied], clock, emptied, seconds=120)
     assert not looks(watches[busy], clock, busy, seconds=120, reads=True)
     assert not looks(watches[away], clock, away, seconds=120)
     watch = StallWatch(lambda: clock[0])
