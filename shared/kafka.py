@@ -94,7 +94,8 @@ class StallWatch:
         `partitions` are those assigned and not paused. Call it often: it looks every 5 s, and asks the broker about
         two partitions at most, half a second each; no answer is no finding.
         """
-        if (now := self._clock()) < self._next_look:
+        partitions = list(partitions)
+        if not partitions or (now := self._clock()) < self._next_look:
             return None
         self._next_look = now + self.LOOK_EVERY_S
         places = consumer.position([TopicPartition(*partition) for partition in partitions])

@@ -276,6 +276,10 @@ class DlqReader:
         places = set(places)
         self.positions = {place: self.positions.get(place, self._broker.safe(place)) for place in places}
 
+    def assignment(self) -> list[TopicPartition]:
+        """Nothing to watch: this client never stalls."""
+        return []
+
     def consume(self, count: int, _timeout: float) -> list[Message]:
         """Return what comes next."""
         messages: list[Message] = []
