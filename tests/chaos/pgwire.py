@@ -3,7 +3,6 @@
 Source: PostgreSQL documentation, "Frontend/Backend Protocol", message formats.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _STARTUP_REQUESTS = {80877102, 80877103, 80877104}  # cancel, SSL, GSS: answered without a message type, or not at all
@@ -16,9 +15,9 @@ class Framing:
     untyped: bool  # a client's first messages have a length and no type
     _rest: bytes = b""
 
-    def messages(self, chunk: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (type, body) of every message that is complete now; the type of a first message is empty."""
-        data, at = self._rest + chunk, 0
+    def messages(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
+        """Return (type, body) of every message that is complete now; the type of a first message is empty."""
+        data, at, complete = self._rest + chunk, 0, []
         while True:
             head = 4 if self.untyped else 5
             if len(data) - at < head:
@@ -30,9 +29,10 @@ class Framing:
             kind, body = data[at : at + head - 4], data[at + head : end]
             if self.untyped and int.from_bytes(body[:4]) not in _STARTUP_REQUESTS:
                 self.untyped = False
-            yield kind, body
+            complete.append((kind, body))
             at = end
         self._rest = data[at:]
+        return complete
 
 
 @dataclass(slots=True)

@@ -46,6 +46,17 @@ def test_an_answer_is_complete_with_ready_for_query(size: int) -> None:
     assert complete == [False] * (len(complete) - 1) + [True]
 
 
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_one_answer_after_another(size: int) -> None:
+    """An answer that ends with a chunk leaves nothing behind that the next one would be taken together with."""
+    answers = Answers()
+    stream = typed(b"C", b"INSERT 0 1\0") + typed(b"Z", b"I")
+
+    for _ in range(3):
+        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert [answers.complete(chunk) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+
+
 def test_a_rule_travels_as_json() -> None:
     """To the proxy's process and back."""
     rule = Rule("cut_after", ("INSERT",), times=3, probability=0.5, seed=9)
