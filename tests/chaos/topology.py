@@ -107,6 +107,7 @@ class Topology:
             **os.environ,
             **HURRIED,
             "PYTHONPATH": str(REPOSITORY),
+            "PYTHONFAULTHANDLER": "1",
             "DATABASE_URL": self.database_url_for(service),
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka_for(service),
             "TOPIC_PREFIX": self.topics.prefix,

@@ -99,6 +99,8 @@ class Terminate(_ProcessFault):
         self.took_s = time.monotonic() - began
         if self.process.is_running:
             world.note("finding", what="sigterm_ignored", target=self.planned.target, seconds=round(self.took_s, 1))
+            self.process.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER: its log says where each thread stood
+            time.sleep(1.0)
             self.process.kill()
         self.code = self.process.returncode
         # While Python is still importing, nothing can have been prepared for the signal.

@@ -9,7 +9,10 @@ made long ago is no way around it.
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from infra.local import watchdog
 from infra.local.errors import LocalStackError
@@ -38,8 +41,9 @@ class DiskFull:
             return
         for pid in (process.pid, *watchdog.descendants(process.pid)):
             self._limit(pid)
-        world.value("SELECT pg_switch_wal()")
-        world.value("SELECT pg_logical_emit_message(true, 'chaos', repeat('x', 200000))")
+        with suppress(psycopg.Error):  # it may end with it, or live on and only say so
+            world.value("SELECT pg_switch_wal()")
+            world.value("SELECT pg_logical_emit_message(true, 'chaos', repeat('x', 200000))")
 
     @staticmethod
     def _limit(pid: int) -> None:
