@@ -19,7 +19,7 @@ from delivery_consumer.reporting import Changes, NotingProvider, Reasons, Report
 from delivery_consumer.settings import Settings, read_settings
 from delivery_consumer.store import PostgresStore
 from shared.kafka import consumer_config, producer_config
-from shared.lifecycle import stop_on_signals
+from shared.lifecycle import end_if_stuck, stop_on_signals
 from shared.model import Channel
 from shared.records import Topics
 from shared.settings import settings_or_exit
@@ -127,10 +127,12 @@ async def _serve(settings: Settings, stop: threading.Event) -> None:
         {"postgres": service.store.fault, "kafka": service.pump.fault},
     )
     log.info("started", extra={"port": settings.service.port, "channels": sorted(settings.channels)})
+    guard = asyncio.create_task(end_if_stuck())
     try:
         await service.run(stop)
     finally:
         health.close()
+        guard.cancel()
 
 
 def main() -> None:

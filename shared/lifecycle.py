@@ -1,10 +1,11 @@
 """From SIGTERM to a stop event: a service asked to stop finishes or gives back what it holds, then exits 0."""
 
+import asyncio
+import faulthandler
 import logging
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -12,18 +13,43 @@ log = logging.getLogger(__name__)
 DRAIN_S: Final = 20.0
 """A service has this long to end after SIGTERM; container stop grace periods are set above it."""
 
+STUCK_S: Final = 60.0
+"""An event loop that stands still for so long will not go on: no step of ours takes a hundredth of it."""
+
 
 def stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM or SIGINT sets. Call it on the main thread, once."""
+    """Return an event that SIGTERM or SIGINT sets. Call it on the main thread, once, before any thread is started.
+
+    The signals are waited for on a thread of their own. A handler would run on the main thread in the middle of
+    whatever that is doing, and an Event whose lock the main thread holds at that moment would never be set.
+    """
     stop = threading.Event()
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # every thread inherits it: only sigwait takes them
 
-    def request_stop(signum: int, _frame: FrameType | None) -> None:
-        log.info("stop_requested", extra={"signal": signal.Signals(signum).name})
-        stop.set()
+    def wait() -> None:
+        while True:
+            signum = signal.sigwait(signals)
+            log.info("stop_requested", extra={"signal": signal.Signals(signum).name})
+            stop.set()
 
-    signal.signal(signal.SIGTERM, request_stop)
-    signal.signal(signal.SIGINT, request_stop)
+    threading.Thread(target=wait, name="signals", daemon=True).start()
     return stop
+
+
+async def end_if_stuck(limit_s: float = STUCK_S) -> None:
+    """Run beside an event loop: once that stands still for `limit_s`, the process ends with exit code 1.
+
+    Its stack traces, without values, go to stderr. It works even while no Python code can run, as when a library
+    holds the interpreter's lock for ever. Whoever restarts the process finds its work as a crash leaves it. A process
+    that was stopped for longer (SIGSTOP) ends when it goes on.
+    """
+    try:
+        while True:
+            faulthandler.dump_traceback_later(limit_s, exit=True)
+            await asyncio.sleep(limit_s / 60)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Companion(threading.Thread):
