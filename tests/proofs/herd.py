@@ -121,7 +121,7 @@ def main(argv: list[str]) -> int:
     options.add_argument("--count", type=at_least(1), default=5000, help="how many fail (%(default)s)")
     options.add_argument("--origins", type=at_least(1), default=1, help="at how many origins (%(default)s)")
     options.add_argument("--ladder", default="10,20,40,60,60,60", help="RETRY_LADDER_S (%(default)s)")
-    options.add_argument("--dlq-poll-s", type=more_than_0, default=1.0, help="DLQ_POLL_S (%(default)s)")
+    options.add_argument("--dlq-poll-s", type=more_than_0, default=0.2, help="DLQ_POLL_S (%(default)s)")
     options.add_argument("--heal-after", type=int, default=3, help="retries of all (%(default)s)")
     chosen = options.parse_args(argv)
     if not 2 <= chosen.heal_after < len(chosen.ladder.split(",")):
