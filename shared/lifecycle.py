@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -21,7 +22,8 @@ def stop_on_signals() -> threading.Event:
     """Return an event that SIGTERM or SIGINT sets. Call it on the main thread, once, before any thread is started.
 
     The signals are waited for on a thread of their own. A handler would run on the main thread in the middle of
-    whatever that is doing, and an Event whose lock the main thread holds at that moment would never be set.
+    whatever that is doing, and an Event whose lock the main thread holds at that moment would never be set. A second
+    SIGINT, a person's impatience, ends the process at once with 130.
     """
     stop = threading.Event()
     signals = {signal.SIGTERM, signal.SIGINT}
@@ -30,8 +32,10 @@ def stop_on_signals() -> threading.Event:
     def wait() -> None:
         while True:
             signum = signal.sigwait(signals)
+            if signum == signal.SIGINT and stop.is_set():
+                os._exit(130)
+            stop.set()  # before the line, which may have to wait for whoever reads our log
             log.info("stop_requested", extra={"signal": signal.Signals(signum).name})
-            stop.set()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
     return stop
@@ -40,14 +44,16 @@ def stop_on_signals() -> threading.Event:
 async def end_if_stuck(limit_s: float = STUCK_S) -> None:
     """Run beside an event loop: once that stands still for `limit_s`, the process ends with exit code 1.
 
-    Its stack traces, without values, go to stderr. It works even while no Python code can run, as when a library
+    Its stack traces, without values, go to stderr first. It works even while no Python code can run, as when a library
     holds the interpreter's lock for ever. Whoever restarts the process finds its work as a crash leaves it. A process
-    that was stopped for longer (SIGSTOP) ends when it goes on.
+    that was stopped for longer (SIGSTOP, a debugger; on macOS also the computer's sleep) may end when it goes on.
     """
     try:
         while True:
             faulthandler.dump_traceback_later(limit_s, exit=True)
             await asyncio.sleep(limit_s / 60)
+    except RuntimeError as error:  # no stderr to write to, or no thread to be had
+        log.error("not_guarded", extra={"reason": str(error)})
     finally:
         faulthandler.cancel_dump_traceback_later()
 
