@@ -118,6 +118,9 @@ def _totals(results: Sequence[Result]) -> str:
         "deliveries seen by receivers": total(results, "deliveries"),
         "deliveries receivers said yes to": taken,
         "of these repeats, each after an attempt that ended unknown": again,
+        "of these of notifications that ended otherwise, each after such an attempt": taken
+        - again
+        - outcomes["accepted"],
         "services that died and were started again": total(results, "deaths"),
         **{f"cancels answered {status if status != '0' else 'by nothing'}": n for status, n in sorted(cancels.items())},
     }

@@ -41,9 +41,12 @@ class DiskFull:
             return
         for pid in (process.pid, *watchdog.descendants(process.pid)):
             self._limit(pid)
-        with suppress(psycopg.Error):  # it may end with it, or live on and only say so
-            world.value("SELECT pg_switch_wal()")
-            world.value("SELECT pg_logical_emit_message(true, 'chaos', repeat('x', 200000))")
+        for write in (
+            "SELECT pg_switch_wal()",
+            "SELECT pg_logical_emit_message(true, 'chaos', repeat('x', 200000))",
+        ):
+            with suppress(psycopg.errors.InternalError_):  # it ends with it, or lives on and only says so
+                world.value(write)
 
     @staticmethod
     def _limit(pid: int) -> None:
