@@ -80,7 +80,7 @@ chaos: install  ## one seed of the chaos test: make chaos SEED=7 MINUTES=4 RATE=
 crash-test: install  ## kill every service at each crash point, twice; MUTANT=name: a bug that must be caught, or all
 	@$(BIN)/python -m tests.chaos crash-test $(if $(MUTANT),--mutant $(MUTANT))
 
-check: lint types test  ## what CI runs
+check: lint types test  ## lint, types and all tests
 
 proof: install  ## measure one promise on a stack of its own: make proof p=recovery; without p=: list them
 	@$(BIN)/python -m tests.proofs $(p)
