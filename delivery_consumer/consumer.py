@@ -131,7 +131,7 @@ class Pump:
         try:
             while stalled is None and not self._stopping.is_set():
                 self.poll_once(consumer)
-                stalled = watch.stalled(consumer, [one for one in self._assigned if one[0] not in self._paused])
+                stalled = watch.stalled(consumer, (one for one in self._assigned if one[0] not in self._paused))
             if stalled is not None:
                 metrics.CONSUMERS_STALLED.inc()
                 log.warning("partition_stalled", extra={"partition": f"{stalled[0]}/{stalled[1]}"})

@@ -91,14 +91,15 @@ class StallWatch:
     def stalled(self, consumer: Consumer, partitions: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
         """Return a partition that stood still for 20 s and has been behind at two looks, 5 s apart; None if none has.
 
-        `partitions` are those assigned and not paused. Call it often: it looks every 5 s, and asks the broker about
-        two partitions at most, half a second each; no answer is no finding.
+        `partitions` are those assigned and not paused; they are read when it looks, every 5 s, however often it is
+        called. It asks the broker about two partitions at most, half a second each; no answer is no finding.
         """
-        partitions = list(partitions)
-        if not partitions or (now := self._clock()) < self._next_look:
+        if (now := self._clock()) < self._next_look:
+            return None
+        if not (wanted := [TopicPartition(*partition) for partition in partitions]):
             return None
         self._next_look = now + self.LOOK_EVERY_S
-        places = consumer.position([TopicPartition(*partition) for partition in partitions])
+        places = consumer.position(wanted)
         here = {(place.topic, place.partition): place.offset for place in places}
         self._since = {one: self._seen(one, offset, now) for one, offset in here.items()}
         self._behind = {one: offset for one, offset in self._behind.items() if here.get(one) == offset}
