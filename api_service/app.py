@@ -70,7 +70,7 @@ def _begin() -> None:
 def _refuse_unknown_parameters() -> None:
     """Refuse a query where none is taken: a dry_run=true there would be taken for granted, and is not looked at."""
     request, rule = flask.request, flask.request.url_rule
-    if request.method not in _WRITING or rule is None or not rule.rule.startswith("/api/"):
+    if not request.args or request.method not in _WRITING or rule is None or not rule.rule.startswith("/api/"):
         return
     if not declares(request.method, rule.rule, "query"):
         queries.load(queries.NOTHING, request.args)
