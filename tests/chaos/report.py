@@ -107,6 +107,7 @@ def _runs(results: Sequence[Result]) -> str:
 def _totals(results: Sequence[Result]) -> str:
     taken, again = total(results, "taken"), total(results, "duplicates_explained")
     outcomes, cancels = counted(results, "outcomes"), counted(results, "cancels")
+    otherwise = taken - again - outcomes["accepted"]
     rows = {
         "accepted, the client was told": total(results, "accepted"),
         "accepted, the client was not told": total(results, "recovered"),
@@ -118,9 +119,7 @@ def _totals(results: Sequence[Result]) -> str:
         "deliveries seen by receivers": total(results, "deliveries"),
         "deliveries receivers said yes to": taken,
         "of these repeats, each after an attempt that ended unknown": again,
-        "of these of notifications that ended otherwise, each after such an attempt": taken
-        - again
-        - outcomes["accepted"],
+        "of these of notifications that ended otherwise, each after such an attempt": otherwise,
         "services that died and were started again": total(results, "deaths"),
         **{f"cancels answered {status if status != '0' else 'by nothing'}": n for status, n in sorted(cancels.items())},
     }

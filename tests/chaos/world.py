@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from shared.db import OUTAGE
 from tests.chaos.keeper import Keeper
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.topology import DATABASE, Topology
@@ -44,6 +45,6 @@ class World:
         """The first value of a query; `default` where it has none, or PostgreSQL is away or busy for 3 s."""
         try:
             rows = self.rows(query, *parameters, within_s=3.0)
-        except psycopg.OperationalError:
+        except OUTAGE:
             return default
         return rows[0][0] if rows else default

@@ -94,21 +94,23 @@ class Terminate(_ProcessFault):
         world.keeper.expect_death(self.planned.target, restart_after_s=0.5)
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        while self.process.is_running and time.monotonic() - began < _DRAIN_S:
-            time.sleep(0.05)
+        ended = self._ends_within(_DRAIN_S)
         self.took_s = time.monotonic() - began
-        if self.process.is_running:
+        if not ended:
             world.note("finding", what="sigterm_ignored", target=self.planned.target, seconds=round(self.took_s, 1))
             self.process.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER: its log says where each thread stood
-            deadline = time.monotonic() + 0.4  # the keeper starts it again half a second after its death
-            while self.process.is_running and time.monotonic() < deadline:
-                time.sleep(0.02)
-            if self.process.is_running:
+            if not self._ends_within(0.4):  # the keeper starts it again half a second after its death
                 self.process.kill()
         self.code = self.process.returncode
         # While Python is still importing, nothing can have been prepared for the signal.
         if self.code != 0 and (listens or self.code != -signal.SIGTERM):
             world.note("finding", what="sigterm_exit_code", target=self.planned.target, code=self.code)
+
+    def _ends_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while (running := self.process.is_running) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return not running
 
     def heal(self, world: "World") -> None:
         """The keeper starts it."""
