@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-CODE := api_service outbox_relay delivery_consumer dlq_consumer shared infra tests
+CODE := api_service outbox_relay delivery_consumer dlq_consumer shared infra loadtest tests
 EXTRAS := api relay delivery dlq
 INSTALLED := $(VENV)/.installed
 
