@@ -12,7 +12,11 @@ from typing import Any, Final
 import orjson
 
 MAX_DEPTH: Final = 64
-_LONG_INTEGER: Final = re.compile(rb"\d{19}")
+_HIDING: Final = re.compile(rb"\\u00(?:00|22|3[Aa])")  # NUL, and what looks like the end of a name once it is decoded
+_LATE_COLON: Final = re.compile(rb'"[ \t\n\r]+:')
+_ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
+_LONG_INTEGER: Final = b"0" * 19
+_BLANKS: Final = (b" ", b"\t", b"\n", b"\r")
 
 
 class JsonError(ValueError):
@@ -60,15 +64,16 @@ def _may_be_odd(body: bytes, rewritten: bytes) -> bool:
     A body that is rewritten as it was has neither repeated names nor integers that changed. In any other, each name is
     followed by a quote and a colon, and so is nothing else but an escaped quote within a string: where no blank stands
     before a colon and no quote or colon is written as a code point, fewer such pairs in the rewritten text mean that a
-    name was repeated.
+    name was repeated. Each question is asked in the way that costs least: a batch is half a megabyte.
     """
+    if b"\\" in body and _HIDING.search(body):
+        return True
     if body == rewritten:
-        return b"\\u0000" in body
+        return False
     return (
-        b"\\u00" in body
-        or body.count(b'":') != rewritten.count(b'":')
-        or any(blank in body for blank in (b" :", b"\t:", b"\n:", b"\r:"))
-        or _LONG_INTEGER.search(body) is not None
+        body.count(b'":') != rewritten.count(b'":')
+        or (any(blank in body and blank + b":" in body for blank in _BLANKS) and _LATE_COLON.search(body) is not None)
+        or _LONG_INTEGER in body.translate(_ANY_DIGIT)
     )
 
 
