@@ -10,9 +10,9 @@ Either both are there afterwards or neither is. Nothing here commits, and nothin
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from psycopg import Connection
 
@@ -25,17 +25,19 @@ DEFAULT_TENANT: Final = "default"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class NotificationRequest:
-    """What a client asks for, checked by schemas.load; built by hand it is taken at its word."""
+class NotificationRequest(NamedTuple):
+    """What a client asks for, checked by schemas.load; built by hand it is taken at its word.
+
+    A tuple, as is all else that is made for each item of a batch: a frozen dataclass takes three times as long.
+    """
 
     channel: Channel
     recipient: str
     message: str
     subject: str | None = None
     payload: dict[str, Any] | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
     ordering_key: str | None = None
     priority: Priority = Priority.NORMAL
     on_unknown: OnUnknown = OnUnknown.RETRY
@@ -83,8 +85,8 @@ def prepare(request: NotificationRequest, *, topics: Topics, origin: Origin) -> 
         created_at=rfc3339(created_at),
         subject=request.subject,
         payload=request.payload,
-        headers=request.headers,
-        metadata=request.metadata,
+        headers=request.headers or {},
+        metadata=request.metadata or {},
         ordering_key=request.ordering_key,
         priority=request.priority,
         on_unknown=request.on_unknown,

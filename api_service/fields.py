@@ -72,15 +72,15 @@ class Members(ma.fields.Dict):
 
     def __init__(self, *, max_bytes: int, **options: Any) -> None:
         super().__init__(error_messages=_CODED, **options)
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Any:
         if type(value) is not dict:
             raise refuse("not_an_object", "an object is expected")
         if value and depth_of(value) > MAX_DEPTH:
             raise refuse("nested_too_deep", f"arrays and objects may be nested {MAX_DEPTH} deep")
-        if value and len(orjson.dumps(value)) > self._max_bytes:
-            raise refuse("too_large", f"as JSON this is larger than {self._max_bytes} bytes")
+        if value and len(orjson.dumps(value)) > self.max_bytes:
+            raise refuse("too_large", f"as JSON this is larger than {self.max_bytes} bytes")
         return value
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 MAX_DEPTH: Final = 64
+_FLAT: Final = frozenset((str, int, float, bool, type(None)))
 _HIDING: Final = re.compile(rb"\\u00(?:00|22|3[Aa])")  # NUL, and what looks like the end of a name once it is decoded
 _LATE_COLON: Final = re.compile(rb'"[ \t\n\r]+:')
 _ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
@@ -117,6 +118,8 @@ def _strings_of(value: Any) -> str:
 
 def depth_of(value: Any) -> int:
     """Return how deep arrays and objects are nested: 0 for a plain value."""
+    if type(value) is dict and _FLAT.issuperset(map(type, value.values())):
+        return 1
     level, depth = [value], 0
     while level := [item for item in level if type(item) in (dict, list)]:
         depth += 1
