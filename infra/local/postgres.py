@@ -203,6 +203,11 @@ class Postgres:
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
 
 
+def program(name: str, *, version: int = 18) -> Path:
+    """Return the path of a program of the wheel, such as psql or pgbench."""
+    return _binaries(version) / name
+
+
 @functools.cache
 def _binaries(version: int) -> Path:
     """Return the directory of initdb, postgres and psql inside the wheel.

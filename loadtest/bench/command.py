@@ -1,0 +1,129 @@
+"""`python -m loadtest bench`: runs stages, prints tables, writes the result."""
+
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+
+from infra.local.errors import LocalStackError
+from loadtest import results
+from loadtest.bench import outcome as outcomes
+from loadtest.bench.figures import Sample
+from loadtest.bench.frame import BenchError, Plan, Stage, Told, run_rounds
+from loadtest.bench.machine import machine, versions
+from loadtest.bench.outcome import StageOutcome
+from loadtest.bench.registry import STAGES
+from loadtest.bench.rig import Rig
+
+NOT_HELD: Final = 1
+BROKEN: Final = 3
+REPORTS: Final = Path(".local/reports")
+
+
+@click.command("bench")
+@click.option("--only", multiple=True, type=click.Choice(list(STAGES)), help="A stage; may be given several times.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
+@click.option("--quick", is_flag=True, help="Tiny sizes: shows that everything runs, and measures nothing.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--contender", multiple=True, help="Only these contenders of a stage; may be given several times.")
+@click.option("--reports", type=click.Path(path_type=Path), default=REPORTS, show_default=True)
+@click.option("--keep-logs", type=click.Path(path_type=Path), help="Copy the logs of all processes there.")
+def command(
+    *,
+    only: Sequence[str],
+    rounds: int,
+    quick: bool,
+    seed: int,
+    contender: Sequence[str],
+    reports: Path,
+    keep_logs: Path | None,
+) -> None:
+    """Measure each stage alone, beside its limit and its peers, in interleaved rounds.
+
+    Exit code 0: every promise held; 1: some did not; 3: a stage could not be carried through.
+    """
+    plan = Plan(rounds=rounds, quick=quick, seed=seed)
+    run = _Run(plan, frozenset(contender), keep_logs)
+    broken_off = run.stages([STAGES[name] for name in (only or STAGES)])
+    result = outcomes.result(
+        run.outcomes,
+        plan,
+        command=shlex.join(["python", "-m", "loadtest", *sys.argv[1:]]),
+        started_at=run.started_at.isoformat(timespec="seconds"),
+        took_s=time.monotonic() - run.began,
+        versions=versions(),
+        machine=run.machine,
+        broken_off=broken_off,
+    )
+    path = results.save(result, reports)
+    run.console.print(f"written to {path}")
+    sys.exit(BROKEN if result.broken_off else 0 if result.held else NOT_HELD)
+
+
+class _Run:
+    """One run of the command."""
+
+    def __init__(self, plan: Plan, wanted: frozenset[str], keep_logs: Path | None) -> None:
+        self._plan, self._wanted, self._keep_logs = plan, wanted, keep_logs
+        self.console = Console()
+        self.machine = machine()
+        self.started_at, self.began = datetime.now(UTC), time.monotonic()
+        self.outcomes: list[StageOutcome] = []
+        told = ", ".join(f"{name} {value}" for name, value in {**self.machine, **versions()}.items())
+        self.console.print(f"seed {plan.seed}, {plan.rounds} rounds{', quick' if plan.quick else ''}; {told}")
+
+    def stages(self, stages: Sequence[Stage]) -> str | None:
+        """Run stages one after the other; a broken one does not keep the next from running. Say why it ended early."""
+        try:
+            for stage in stages:
+                self._stage(stage)
+        except KeyboardInterrupt:
+            return "interrupted"
+        return None
+
+    def _stage(self, stage: Stage) -> None:
+        found = StageOutcome(stage)
+        self.outcomes.append(found)
+        self.console.rule(stage.title, align="left")
+        directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        rig = Rig(directory, self._plan)
+        try:
+            contenders = [one for one in stage.build(rig, self._plan) if not self._wanted or one.name in self._wanted]
+            found.whats |= {one.name: one.what for one in contenders}
+            for one in contenders:
+                self.console.print(f"  {one.name}: {one.what}", highlight=False)
+            run_rounds(contenders, self._plan, self._told(found), found.samples)
+        except (BenchError, LocalStackError) as error:
+            found.fault = str(error)
+            self.console.print(f"  broken: {error}", style="red", highlight=False, markup=False)
+        finally:
+            rig.close()
+            if self._keep_logs:
+                shutil.copytree(directory / "logs", self._keep_logs / stage.name, dirs_exist_ok=True)
+            shutil.rmtree(directory, ignore_errors=True)
+            if found.samples:
+                self.console.print(outcomes.table(found, quick=self._plan.quick))
+
+    def _told(self, found: StageOutcome) -> Told:
+        def began(name: str, number: int) -> None:
+            found.began_at_s.setdefault(name, []).append(round(time.monotonic() - self.began, 1))
+            self.console.print(f"  round {number + 1}: {name} …", highlight=False)
+
+        def ended(name: str, number: int, sample: Sample) -> None:
+            rate = f"{sample.work:,} in {sample.wall_s:.2f} s" if sample.work else ""
+            rest = ", ".join(f"{key} {value:.3g}" for key, value in sample.others.items())
+            self.console.print(f"  round {number + 1}: {name}: {rate} {rest}", highlight=False)
+
+        def left_out(name: str, reason: str) -> None:
+            found.left_out[name] = reason
+            self.console.print(f"  left out: {name}: {reason}", highlight=False)
+
+        return Told(began, ended, left_out)

@@ -1,0 +1,193 @@
+"""What a stage is measured on: one PostgreSQL, one Kafka, and installations of the product on them."""
+
+import base64
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import psycopg
+
+from infra.local.kafka import Kafka
+from infra.local.ports import free_port
+from infra.local.postgres import Postgres
+from infra.local.processes import ManagedProcess, Supervisor
+from loadtest.bench.frame import BenchError, Plan
+from loadtest.bench.metrics import scrape
+from shared.records import Topics
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+TEMPLATE: Final = "bench_template"
+PORT_VARIABLES: Final = {
+    "api_service": "API_PORT",
+    "outbox_relay": "RELAY_PORT",
+    "delivery_consumer": "DELIVERY_PORT",
+    "dlq_consumer": "DLQ_PORT",
+}
+POSTGRES_SETTINGS: Final = {
+    # A server for one application, on a machine of some size; durability is as it always is.
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "min_wal_size": "2GB",
+    "autovacuum_naptime": "5s",
+}
+PARTITIONS: Final = 10
+SECRET: Final = "whsec_" + base64.b64encode(b"bench" * 6).decode()
+_READY_S: Final = 60.0
+REPORT: Final = "BENCH "
+"""A program of the bench ends with a line of this and a JSON object."""
+
+
+class Rig:
+    """The servers, started when first asked for, with their data below one directory."""
+
+    def __init__(self, directory: Path, plan: Plan) -> None:
+        self.directory, self.plan = directory, plan
+        self.supervisor = Supervisor(directory / "logs")
+        self._processes = 0
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """A PostgreSQL with the schema in a template."""
+        server = Postgres(self.directory / "postgres", self.supervisor, settings=POSTGRES_SETTINGS)
+        server.start()
+        server.create_database(TEMPLATE)
+        server.apply_sql(REPOSITORY / "init.sql", database=TEMPLATE)
+        return server
+
+    @cached_property
+    def kafka(self) -> Kafka:
+        """An Apache Kafka."""
+        broker = Kafka(self.directory / "kafka", self.supervisor)
+        broker.start()
+        return broker
+
+    def installation(self, name: str, *, brokers: str | None = None) -> "Installation":
+        """Make an empty database and fresh topics, on our Kafka unless `brokers` names others."""
+        return Installation(self, name, brokers=brokers)
+
+    def start(
+        self, name: str, argv: Sequence[str | Path], environ: Mapping[str, str], *, cwd: Path | None = None
+    ) -> ManagedProcess:
+        """Start a process; its log gets a number of its own."""
+        self._processes += 1
+        directory = cwd or self.directory  # not the clone: a .env made for containers names their hosts
+        return self.supervisor.process(f"{self._processes:04}-{name}", argv, env=environ, cwd=directory).start()
+
+    def run_program(
+        self, name: str, argv: Sequence[str | Path], environ: Mapping[str, str], *, timeout_s: float
+    ) -> dict[str, Any]:
+        """Run a program of the bench to its end and return its report. Raises BenchError."""
+        process = self.start(name, argv, environ)
+        try:
+            wait_for(lambda: not process.is_running, timeout_s=timeout_s, what=f"{name} to end")
+        finally:
+            process.kill()
+        lines = process.log_path.read_text(errors="replace").splitlines()
+        reports = [line.removeprefix(REPORT) for line in lines if line.startswith(REPORT)]
+        if process.returncode != 0 or not reports:
+            raise BenchError(f"{name} ended with {process.returncode}: {' | '.join(lines[-5:])}")
+        return dict(orjson.loads(reports[-1]))
+
+    def close(self) -> None:
+        """End everything."""
+        self.supervisor.close()
+
+
+class Service:
+    """A running process of the product."""
+
+    def __init__(self, process: ManagedProcess, port: int) -> None:
+        self.process, self.port = process, port
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self.process.pid
+
+    def metrics(self) -> dict[str, float]:
+        """Its series, summed over labels."""
+        return scrape(f"http://127.0.0.1:{self.port}/metrics")
+
+
+class Installation:
+    """One database and one set of topics, and the services that run on them."""
+
+    def __init__(self, rig: Rig, name: str, *, brokers: str | None = None) -> None:
+        self.rig, self.name = rig, name
+        self.topics = Topics(f"bench.{name}")
+        self._brokers = brokers
+        self.dsn = rig.postgres.create_database(f"bench_{name}", template=TEMPLATE)
+
+    @cached_property
+    def brokers(self) -> str:
+        """Where its Kafka is."""
+        if self._brokers is not None:
+            return self._brokers
+        self.rig.kafka.create_topics(self.topics.all(), partitions=PARTITIONS)
+        return self.rig.kafka.bootstrap_servers
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Open an autocommit connection."""
+        return psycopg.connect(self.dsn, autocommit=True)
+
+    def execute(self, *statements: str) -> None:
+        """Run statements, each a transaction of its own."""
+        with self.connect() as conn:
+            for statement in statements:
+                conn.execute(statement.encode())
+
+    def empty(self) -> None:
+        """Remove all notifications, and begin the next round with clean pages and no checkpoint due."""
+        self.execute(
+            "TRUNCATE notifications, outbox, outbox_due, outbox_dead, outbox_held, delivery_attempts, dlq_messages, "
+            "idempotency_keys, ordering_queue",
+            "CHECKPOINT",
+        )
+
+    def settle(self) -> None:
+        """Vacuum what the last round left and write a checkpoint, without removing anything."""
+        self.execute("VACUUM (ANALYZE) notifications, outbox, delivery_attempts", "CHECKPOINT")
+
+    def environ(self, **others: str) -> dict[str, str]:
+        """The environment of a service here."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "DATABASE_URL": self.dsn,
+            "KAFKA_BOOTSTRAP_SERVERS": self.brokers,
+            "TOPIC_PREFIX": self.topics.prefix,
+            "BIND_HOST": "127.0.0.1",
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_TLS": "off",
+            "SMTP_FROM": "notifications@example.org",
+            "WEBHOOK_SECRETS": SECRET,
+            "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            **others,
+        }
+
+    @contextmanager
+    def running(self, service: str, *, module: str | None = None, **environ: str) -> Iterator[Service]:
+        """Run a service, or the `module` that stands in for it; it is ready when this yields, and gone afterwards."""
+        port = free_port()
+        argv: list[str | Path] = [sys.executable, "-m", module or service]
+        process = self.rig.start(service, argv, self.environ(**environ, **{PORT_VARIABLES[service]: str(port)}))
+        try:
+            process.wait_healthy(f"http://127.0.0.1:{port}/health/ready", timeout_s=_READY_S)
+            yield Service(process, port)
+        finally:
+            process.terminate()
+
+
+def wait_for(done: Callable[[], bool], *, timeout_s: float, what: str, poll_s: float = 0.02) -> None:
+    """Wait until something is so. Raises BenchError when it is not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > deadline:
+            raise BenchError(f"waited {timeout_s:.0f} s in vain for {what}")
+        time.sleep(poll_s)
