@@ -8,7 +8,7 @@ const POINTS_UP_TO = 60;
 const TIME_STEPS_S = [0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400];
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
 const exact = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
-const shown = [];
+const shown = []; // every plot in the page
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -74,12 +74,12 @@ function line(label, index, chart, points) {
     stroke: () => colour("--line-" + (chart.colours ? chart.colours[index] : index % LINES)),
     width: 1.5,
     dash: chart.dashes ? chart.dashes[index] : round ? [6, 3 * round] : [],
-    points: { show: points <= POINTS_UP_TO ? undefined : false, size: 4 },
+    points: points <= POINTS_UP_TO ? { size: 5 } : { show: false },
     value: (u, v) => (v === null || v === undefined ? "–" : exact.format(v)),
   };
 }
 
-// chart: {unit, log, labels, tables} as charts.py writes it, with `colours` and `dashes` per line if they matter.
+// chart: {log, labels, tables} as charts.py writes it, with `colours` and `dashes` per line if they matter.
 function draw(element, chart, { events = [], took_s = 0, sync }) {
   const data = chart.tables.length === 1 ? chart.tables[0] : uPlot.join(chart.tables);
   const width = () => Math.max(240, element.clientWidth);
@@ -110,5 +110,5 @@ function draw(element, chart, { events = [], took_s = 0, sync }) {
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  shown.filter((plot) => plot.root.isConnected).forEach((plot) => plot.redraw(false, true));
+  shown.forEach((plot) => plot.redraw(false, true));
 });

@@ -23,6 +23,7 @@ HINTS: Final[dict[Group, str]] = {
     "database": "What PostgreSQL says of itself. Dead rows that only rise mean that vacuum does not keep up.",
     "retries": "Attempts after the first, and dead letters by state. After the receivers heal, this must fall to rest.",
 }
+BENCH_HINT: Final = "Each point is a round; those that are compared take turns within it."
 _LOG_FROM = 50.0  # highest to lowest: from here on a straight axis shows the highest line only
 _DIGITS = 5
 
@@ -40,17 +41,25 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines of one group and unit."""
+    """Lines of one group and unit; of a bench, those of one stage."""
 
+    number: int  # in the page
+    stage: str
     group: Group
     unit: str
     lines: list[Series]
-    hint: str = ""  # how to read it, at the first of its group
+    hint: str = ""  # how to read it, at the first of its kind
 
     @property
     def id(self) -> str:
         """The element in the page that it is drawn in."""
-        return "chart-" + "".join(char if char.isalnum() else "-" for char in f"{self.group}-{self.unit}".lower())
+        return f"chart-{self.number}"
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        group = "CPU" if self.group == "cpu" else self.group.capitalize()
+        return f"{self.stage and f'{self.stage}: '}{group}{self.unit and f', {self.unit}'}"
 
     @property
     def log(self) -> bool:
@@ -59,27 +68,27 @@ class Chart:
         return self.group == "latency" and bool(positive) and max(positive) >= _LOG_FROM * min(positive)
 
     @property
-    def title(self) -> str:
-        """What stands above it."""
-        group = "CPU" if self.group == "cpu" else self.group.capitalize()
-        return f"{group}, {self.unit}" if self.unit else group
-
-    @property
     def summaries(self) -> list[Summary]:
         """The same in figures."""
         return [summary(line) for line in self.lines]
 
 
 def charts(result: RunResult) -> list[Chart]:
-    """Put series of one group and unit together, groups in the order of `HINTS`; what was never read is left out."""
-    found: dict[Group, dict[str, list[Series]]] = {group: {} for group in HINTS}
-    for series in result.series:
-        if read(series):
-            found[series.group].setdefault(series.unit, []).append(series)
+    """Put series of one group and unit together, groups in the order of `HINTS`; what was never read is left out.
+
+    The lines of a bench are named `stage/contender`; there each stage has charts of its own.
+    """
+    bench, groups = result.kind == "bench", list(HINTS)
+    found: dict[tuple[str, Group, str], list[Series]] = {}
+    for series in filter(read, result.series):
+        stage = series.name.partition("/")[0] if bench else ""
+        found.setdefault((stage, series.group, series.unit), []).append(series)
+    stages = [stage for stage, _, _ in found]
+    keys = sorted(found, key=lambda key: (stages.index(key[0]), groups.index(key[1])))
+    hints = [BENCH_HINT if bench else HINTS[group] for _, group, _ in keys]
     return [
-        Chart(group, unit, lines, "" if position else hint)
-        for group, hint in HINTS.items()
-        for position, (unit, lines) in enumerate(found[group].items())
+        Chart(number, *key, found[key], "" if hint in hints[:number] else hint)
+        for number, (key, hint) in enumerate(zip(keys, hints, strict=True))
     ]
 
 
@@ -99,9 +108,9 @@ def summary(series: Series) -> Summary:
 def for_browser(chart: Chart) -> dict[str, Any]:
     """Return what `charts.js` draws: `tables` of [instants, values, values, ...], one per set of instants.
 
-    `labels` and `dashes` go with the columns of values, table by table. Lines read at the same instants share a table;
-    the browser joins tables, for only there can "not asked at this instant" (the line goes on) differ from "asked
-    without an answer" (a gap).
+    `labels` go with the columns of values, table by table; plots with the same `sync` are zoomed together. Lines read
+    at the same instants share a table; the browser joins tables, for only there can "not asked at this instant" (the
+    line goes on) differ from "asked without an answer" (a gap).
     """
     tables: dict[tuple[float, ...], list[Series]] = {}
     for line in chart.lines:
@@ -109,7 +118,7 @@ def for_browser(chart: Chart) -> dict[str, Any]:
     ordered = [line for lines in tables.values() for line in lines]
     return {
         "id": chart.id,
-        "unit": chart.unit,
+        "sync": f"run {chart.stage}",
         "log": chart.log,
         "labels": [line.name for line in ordered],
         "tables": [

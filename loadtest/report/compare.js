@@ -120,6 +120,7 @@
 
   function compare() {
     const [a, b] = ["a", "b"].map((name) => document.querySelector(`input[name=${name}]:checked`)?.value);
+    shown.splice(0).forEach((plot) => plot.destroy());
     place.replaceChildren();
     place.hidden = a === undefined || b === undefined || a === b;
     if (place.hidden) return;

@@ -36,6 +36,22 @@ def test_lines_of_one_group_and_unit_share_a_chart() -> None:
     assert len({chart.id for chart in found}) == 3
 
 
+def test_each_stage_of_a_bench_has_charts_of_its_own() -> None:
+    """Contenders stand beside each other, and not beside those of another stage."""
+    series = [
+        a_line(1, name="relay/ours", unit="1/s", group="throughput"),
+        a_line(1, name="relay/ours relay", unit="µs", group="cpu"),
+        a_line(1, name="accept/ours", unit="1/s", group="throughput"),
+        a_line(1, name="relay/peer", unit="1/s", group="throughput"),
+    ]
+
+    found = charts(a_run(kind="bench", series=series))
+
+    assert [chart.title for chart in found] == ["relay: Throughput, 1/s", "relay: CPU, µs", "accept: Throughput, 1/s"]
+    assert [line.name for line in found[0].lines] == ["relay/ours", "relay/peer"]
+    assert [bool(chart.hint) for chart in found] == [True, False, False]
+
+
 def test_every_group_has_a_hint() -> None:
     """Also one that is added later."""
     assert set(HINTS) == set(Group.__args__)  # type: ignore[attr-defined]
