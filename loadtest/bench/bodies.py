@@ -12,13 +12,15 @@ _WORDS: Final = (
 )
 
 
-def items(seed: int, count: int, *, channels: tuple[str, ...], url: str | None = None) -> list[dict[str, Any]]:
+def items(
+    seed: int, count: int, *, channels: tuple[str, ...], url: str | None = None, size: int = ITEM_BYTES
+) -> list[dict[str, Any]]:
     """Return notifications, the channels in turn; webhooks go to `url`, or each to one of a thousand hosts."""
     rng = random.Random(seed)  # noqa: S311 - bodies, no secret
-    return [_item(rng, channels[number % len(channels)], url) for number in range(count)]
+    return [_item(rng, channels[number % len(channels)], url, size) for number in range(count)]
 
 
-def _item(rng: random.Random, channel: str, url: str | None) -> dict[str, Any]:
+def _item(rng: random.Random, channel: str, url: str | None, size: int) -> dict[str, Any]:
     user = rng.randrange(100_000)
     item: dict[str, Any] = {"channel": channel, "metadata": {"order": rng.randrange(10**9), "lang": "en"}}
     if channel == "email":
@@ -29,7 +31,7 @@ def _item(rng: random.Random, channel: str, url: str | None) -> dict[str, Any]:
             "payload": {"order_id": user, "items": ["book", "lamp"], "total": round(rng.random() * 100, 2)},
         }
     item["message"] = ""
-    item["message"] = text(rng, ITEM_BYTES - len(orjson.dumps(item)))
+    item["message"] = text(rng, size - len(orjson.dumps(item)))
     return item
 
 

@@ -79,6 +79,11 @@ class Rig:
         directory = cwd or self.directory  # not the clone: a .env made for containers names their hosts
         return self.supervisor.process(f"{self._processes:04}-{name}", argv, env=environ, cwd=directory).start()
 
+    @staticmethod
+    def environ(**others: str) -> dict[str, str]:
+        """The environment of a program of ours."""
+        return {**os.environ, "PYTHONPATH": str(REPOSITORY), **others}
+
     def run_program(
         self, name: str, argv: Sequence[str | Path], environ: Mapping[str, str], *, timeout_s: float
     ) -> dict[str, Any]:
@@ -124,6 +129,11 @@ class Installation:
         self._brokers = brokers
         self.dsn = rig.postgres.create_database(f"bench_{name}", template=TEMPLATE)
 
+    @property
+    def on_kafka(self) -> bool:
+        """Whether it uses our Kafka."""
+        return self._brokers is None
+
     @cached_property
     def brokers(self) -> str:
         """Where its Kafka is."""
@@ -146,7 +156,7 @@ class Installation:
         """Remove all notifications, and begin the next round with clean pages and no checkpoint due."""
         self.execute(
             "TRUNCATE notifications, outbox, outbox_due, outbox_dead, outbox_held, delivery_attempts, dlq_messages, "
-            "idempotency_keys, ordering_queue",
+            "idempotency_keys, ordering_queue, ordering_turns",
             "CHECKPOINT",
         )
 
@@ -156,9 +166,7 @@ class Installation:
 
     def environ(self, **others: str) -> dict[str, str]:
         """The environment of a service here."""
-        return {
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
+        return self.rig.environ() | {
             "DATABASE_URL": self.dsn,
             "KAFKA_BOOTSTRAP_SERVERS": self.brokers,
             "TOPIC_PREFIX": self.topics.prefix,

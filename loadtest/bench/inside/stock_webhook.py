@@ -1,0 +1,54 @@
+"""The delivery consumer with a stock httpx.AsyncClient under its webhooks; all else is the consumer's own.
+
+BENCH_STOCK_CONNECTIONS is the client's connection limit; 0 leaves httpx's defaults (100, of which 20 are kept).
+"""
+
+import os
+
+import httpx
+
+from delivery_consumer import __main__ as service
+from delivery_consumer.providers import Provider
+from delivery_consumer.providers.connecting import NoAnswerError, NotSentError
+from delivery_consumer.providers.webhook import WebhookProvider
+from delivery_consumer.settings import Settings
+from shared.model import Channel
+
+
+class StockTransport(httpx.AsyncBaseTransport):
+    """Hands each request to one AsyncClient."""
+
+    def __init__(self, *, timeout_s: float, connections: int) -> None:
+        limits = {"max_connections": connections, "max_keepalive_connections": connections} if connections else {}
+        options = {"limits": httpx.Limits(**limits)} if limits else {}
+        # No proxies of the environment: looking for one would only slow it down.
+        self._client = httpx.AsyncClient(timeout=timeout_s, trust_env=False, **options)  # type: ignore[arg-type]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        try:
+            return await self._client.send(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise NotSentError("connect_failed") from error
+        except httpx.HTTPError as error:
+            raise NoAnswerError("no_answer") from error
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self._client.aclose()
+
+
+def _build(settings: Settings) -> dict[Channel, Provider]:
+    connections = int(os.environ.get("BENCH_STOCK_CONNECTIONS", "0"))
+    transport = StockTransport(timeout_s=settings.webhook.timeout_s, connections=connections)
+    return {Channel.WEBHOOK: WebhookProvider(settings.webhook, transport=transport)}
+
+
+def main() -> None:
+    """Run the consumer until SIGTERM."""
+    service.build_providers = _build  # type: ignore[attr-defined]  # the name it was imported by
+    service.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Delivering what waits in Kafka: to a provider that answers at once, by webhook, by mail."""
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Final
+
+from loadtest.bench.cpu import Meter
+from loadtest.bench.feeding import feed, relay_all
+from loadtest.bench.figures import PER_CPU_S, Promise, Sample
+from loadtest.bench.floors import RawMail, RawWebhooks
+from loadtest.bench.frame import BenchError, Contender, Plan, Stage
+from loadtest.bench.peers import queue_peers
+from loadtest.bench.receiving import receivers
+from loadtest.bench.rig import Installation, Rig, Service, wait_for
+
+DELIVERIES: Final = "deliveries_total"
+CONNECTIONS: Final = 200
+PROCESS: Final = "delivery"
+_WITHIN_S: Final = 900.0
+_WARM_UP: Final = 10
+"""One in so many is delivered before the clock starts: connections are opened, a destination proves itself."""
+
+
+class Delivery:
+    """A delivery consumer that finds all its records waiting, until the last outcome is in PostgreSQL."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        name: str,
+        what: str,
+        *,
+        count: int,
+        channel: str,
+        module: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        item_bytes: int = 600,
+        receiving: bool = True,
+        keep: bool = False,
+    ) -> None:
+        self.name, self.what = name, f"{what}; {count:,} waiting"
+        self._installation, self._count, self._channel, self._module = installation, count, channel, module
+        self._environ, self._item_bytes, self._receiving = dict(environ or {}), item_bytes, receiving
+        self._keep, self._rounds = keep, 0
+
+    def setup(self) -> None:
+        """Nothing is needed but the installation."""
+
+    def round(self) -> Sample:
+        """Accept and relay, then measure the consumer alone."""
+        self._rounds += 1
+        installation = self._installation
+        if not self._keep:
+            installation.empty()
+        with ExitStack() as running:
+            received = running.enter_context(receivers(installation.rig)) if self._receiving else None
+            url = received.url if received and self._channel == "webhook" else None
+            feed(
+                installation,
+                count=self._count,
+                channel=self._channel,
+                seed=installation.rig.plan.seed + self._rounds,
+                url=url,
+                item_bytes=self._item_bytes,
+            )
+            relay_all(installation)
+            installation.settle()
+            environ = {"DELIVERY_CHANNELS": self._channel, **self._environ}
+            if received:
+                environ["SMTP_PORT"] = str(received.mail_port)
+            with installation.running("delivery_consumer", module=self._module, **environ) as consumer:
+                sample = self._measured(consumer)
+            if received and received.received() != self._count:
+                raise BenchError(f"{received.received()} of {self._count} were received")
+        return sample
+
+    def teardown(self) -> None:
+        """Nothing is left."""
+
+    def _measured(self, consumer: Service) -> Sample:
+        rig = self._installation.rig
+        warm = self._count // _WARM_UP
+        wait_for(lambda: _delivered(consumer) >= warm, timeout_s=_WITHIN_S, what="the first deliveries", poll_s=0.01)
+        servers = {"postgres": rig.postgres.process.pid, "kafka": rig.kafka.process.pid}
+        meter = Meter({PROCESS: consumer.pid, **servers})
+        before, began = _delivered(consumer), time.perf_counter()
+        wait_for(lambda: _delivered(consumer) >= self._count, timeout_s=_WITHIN_S, what="all deliveries", poll_s=0.02)
+        with self._installation.connect() as conn:
+            query = "SELECT NOT EXISTS (SELECT FROM delivery_attempts WHERE outcome = 'begun')"
+            wait_for(
+                lambda: conn.execute(query).fetchall()[0][0], timeout_s=30, what="the last write-back", poll_s=0.01
+            )
+        took_s, cpu_s = time.perf_counter() - began, meter.read()
+        self._check()
+        return Sample(self._count - int(before), took_s, cpu_s)
+
+    def _check(self) -> None:
+        with self._installation.connect() as conn:
+            found = conn.execute("SELECT count(*) FROM delivery_attempts WHERE outcome <> 'accepted'").fetchall()[0][0]
+        if found:
+            raise BenchError(f"{found} attempts did not end as accepted")
+
+
+def _delivered(consumer: Service) -> float:
+    return consumer.metrics().get(DELIVERIES, 0.0)
+
+
+def _consume(rig: Rig, plan: Plan) -> list[Contender]:
+    count = plan.pick(120_000, 500)
+    ours = Delivery(
+        rig.installation("consume"),
+        "ours",
+        "one delivery consumer, its provider answers at once",
+        count=count,
+        channel="webhook",
+        module="loadtest.bench.inside.instant_provider",
+        receiving=False,
+    )
+    return [ours, *queue_peers(rig, plan)]
+
+
+def _webhook(rig: Rig, plan: Plan) -> list[Contender]:
+    installation = rig.installation("webhook")
+    slots = {"DELIVERY_CONCURRENCY": str(CONNECTIONS), "DESTINATION_CONCURRENCY": str(CONNECTIONS)}
+
+    def consumer(name: str, what: str, count: int, module: str | None = None, **environ: str) -> Contender:
+        return Delivery(
+            installation, name, what, count=count, channel="webhook", module=module, environ=slots | environ
+        )
+
+    stock = "loadtest.bench.inside.stock_webhook"
+    few = plan.pick(4_000, 300)
+    return [
+        consumer("ours", f"signed, guarded, written back, {CONNECTIONS} connections", plan.pick(40_000, 500)),
+        consumer("stock, default limits", "the same consumer with httpx.AsyncClient()", few, stock),
+        consumer(
+            f"stock, {CONNECTIONS} connections",
+            f"the same consumer with httpx.AsyncClient, limits of {CONNECTIONS}",
+            plan.pick(1_000, 300),
+            stock,
+            BENCH_STOCK_CONNECTIONS=str(CONNECTIONS),
+        ),
+        RawWebhooks(rig, connections=CONNECTIONS, seconds=plan.pick(5.0, 0.5), seed=plan.seed),
+    ]
+
+
+def _email(rig: Rig, plan: Plan) -> list[Contender]:
+    installation = rig.installation("email")
+
+    def consumer(name: str, what: str, count: int, module: str | None = None) -> Contender:
+        return Delivery(installation, name, what, count=count, channel="email", module=module, item_bytes=2_000)
+
+    return [
+        consumer("ours", "2 KB each, kept connections, written back", plan.pick(30_000, 500)),
+        consumer(
+            "EmailMessage",
+            "the same consumer with EmailMessage and a connection for each",
+            plan.pick(5_000, 300),
+            "loadtest.bench.inside.stock_email",
+        ),
+        RawMail(rig, connections=20, seconds=plan.pick(5.0, 0.5), seed=plan.seed),
+    ]
+
+
+CONSUME = Stage(
+    "consume",
+    "Consume, claim and write back",
+    _consume,
+    (Promise("consume, claim and write back, one process", "ours", at_least=15_000),),
+)
+WEBHOOK = Stage(
+    "webhook",
+    f"Webhooks over {CONNECTIONS} connections",
+    _webhook,
+    (
+        Promise("webhooks per CPU-second of the consumer", "ours", PER_CPU_S + PROCESS, at_least=4_000),
+        Promise(
+            "webhooks beside httpx.AsyncClient in the same consumer",
+            "ours",
+            PER_CPU_S + PROCESS,
+            at_least=5,
+            beside=("stock, default limits", f"stock, {CONNECTIONS} connections"),
+        ),
+    ),
+)
+EMAIL = Stage(
+    "email",
+    "E-mail of 2 KB",
+    _email,
+    (
+        Promise("mails per CPU-second of the consumer", "ours", PER_CPU_S + PROCESS, at_least=3_500),
+        Promise(
+            "mails beside EmailMessage and a connection for each",
+            "ours",
+            PER_CPU_S + PROCESS,
+            at_least=3,
+            beside=("EmailMessage",),
+        ),
+    ),
+)

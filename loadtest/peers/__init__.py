@@ -1,0 +1,1 @@
+"""Other people's programs doing the work of ours, as well as they can: docs/benchmarks.md says who, and how."""
