@@ -19,9 +19,11 @@ from psycopg import Connection
 from shared.db import accepting, idempotency_keys
 from shared.db.accepting import NewNotification, StoredAnswer
 from shared.model import Channel, OnUnknown, Priority, bucket_of, uuid7, uuid7_unix_ms
-from shared.records import Record, Topics, encode_record, record_headers, record_key
+from shared.records import Topics, encode_fields, record_headers, record_key
 
 DEFAULT_TENANT: Final = "default"
+COPY_FROM_ROWS: Final = 200
+"""From so many rows on, what COPY saves PostgreSQL is worth its round trips."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -72,51 +74,69 @@ def prepare(request: NotificationRequest, *, topics: Topics, origin: Origin) -> 
 
     Writing the result twice writes it once: the second time fails on its id.
     """
-    notification_id = uuid7()
-    id_text = str(notification_id)
-    created_at = _EPOCH + timedelta(milliseconds=uuid7_unix_ms(notification_id))
-    key = record_key(origin.tenant_id, id_text, request.ordering_key)
-    record = Record(
+    return prepare_many([request], topics=topics, origin=origin)[0]
+
+
+def prepare_many(requests: Sequence[NotificationRequest], *, topics: Topics, origin: Origin) -> list[NewNotification]:
+    """Prepare requests of one origin; their ids rise in the order given."""
+    headers = record_headers(attempt=1, traceparent=origin.traceparent, correlation_id=origin.correlation_id)
+    news: list[NewNotification] = []
+    created_ms, created_at, created_text = -1, _EPOCH, ""
+    for request, id_ in zip(requests, uuid7.many(len(requests)), strict=True):
+        if (ms := uuid7_unix_ms(id_)) != created_ms:
+            created_ms, created_at = ms, _EPOCH + timedelta(milliseconds=ms)
+            created_text = rfc3339(created_at)
+        id_text = str(id_)
+        key = record_key(origin.tenant_id, id_text, request.ordering_key)
+        news.append(
+            NewNotification(
+                id=id_,
+                tenant_id=origin.tenant_id,
+                channel=request.channel,
+                recipient=request.recipient,
+                priority=request.priority,
+                on_unknown=request.on_unknown,
+                created_at=created_at,
+                bucket=bucket_of(key),
+                topic=topics.of(request.channel, request.priority, ordered=request.ordering_key is not None),
+                key=key,
+                record=_encoded(request, id_text, origin.tenant_id, created_text),
+                headers=headers,
+                ordering_key=request.ordering_key,
+                scheduled_for=request.scheduled_for,
+                expires_at=request.expires_at,
+                expires_in_s=request.expires_in_s,
+                traceparent=origin.traceparent,
+                correlation_id=origin.correlation_id,
+            )
+        )
+    return news
+
+
+def _encoded(request: NotificationRequest, id_text: str, tenant_id: str, created_at: str) -> bytes:
+    return encode_fields(
         id=id_text,
-        tenant_id=origin.tenant_id,
+        tenant_id=tenant_id,
         channel=request.channel,
         recipient=request.recipient,
         message=request.message,
-        created_at=rfc3339(created_at),
+        created_at=created_at,
         subject=request.subject,
         payload=request.payload,
-        headers=request.headers or {},
-        metadata=request.metadata or {},
+        headers=request.headers,
+        metadata=request.metadata,
         ordering_key=request.ordering_key,
         priority=request.priority,
         on_unknown=request.on_unknown,
-    )
-    return NewNotification(
-        id=notification_id,
-        tenant_id=origin.tenant_id,
-        channel=request.channel,
-        recipient=request.recipient,
-        priority=request.priority,
-        on_unknown=request.on_unknown,
-        created_at=created_at,
-        bucket=bucket_of(key),
-        topic=topics.of(request.channel, request.priority, ordered=request.ordering_key is not None),
-        key=key,
-        record=encode_record(record),
-        headers=record_headers(attempt=1, traceparent=origin.traceparent, correlation_id=origin.correlation_id),
-        ordering_key=request.ordering_key,
-        scheduled_for=request.scheduled_for,
-        expires_at=request.expires_at,
-        expires_in_s=request.expires_in_s,
-        traceparent=origin.traceparent,
-        correlation_id=origin.correlation_id,
     )
 
 
 def write(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
-    """Write prepared notifications, all or none, in one statement."""
+    """Write prepared notifications, all or none, in one transaction."""
     if len(news) == 1 and news[0].scheduled_for is None:
         accepting.insert(conn, news[0])
+    elif len(news) >= COPY_FROM_ROWS and accepting.can_copy(news):
+        accepting.copy_many(conn, news)
     else:
         accepting.insert_many(conn, news)
 

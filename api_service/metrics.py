@@ -1,9 +1,13 @@
 """What the API counts. Labels come from small closed sets: route templates, never paths."""
 
+from collections import Counter as Counts
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+from shared.db.accepting import NewNotification
 
 METRICS_DIR: Final = "metrics"
 """The directory, inside the runtime directory, in which the processes of one server share their counts."""
@@ -21,6 +25,12 @@ CONNECTIONS_IN_USE = Gauge(
     "db_connections_in_use", "PostgreSQL connections at work for a request.", multiprocess_mode="livesum"
 )
 DATABASE_ERRORS = Counter("db_errors_total", "Requests that PostgreSQL failed.", ["reason"])
+
+
+def count_accepted(news: Sequence[NewNotification]) -> None:
+    """Count what has been accepted, each label once however many they are."""
+    for (channel, priority), count in Counts((new.channel, new.priority) for new in news).items():
+        ACCEPTED.labels(channel.value, priority.value).inc(count)
 
 
 def exposition(runtime_dir: Path) -> bytes:

@@ -9,7 +9,7 @@ from flask import Response
 from api_service import accept, bodies, documents, queries, schemas
 from api_service.accept import DEFAULT_TENANT, NotificationRequest
 from api_service.faults import Fault, FieldFault
-from api_service.idempotency import Answer, KeyedRequest, keyed_request
+from api_service.idempotency import Answer, keyed_request
 from api_service.problems import Problem, invalid
 from api_service.representations import NOTIFICATIONS_PATH, accepted
 from api_service.responses import dumps
@@ -24,11 +24,20 @@ routes: Final = Routes("batches", "Send up to a thousand notifications in one re
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    """One item of a batch: what it asks for, or what is wrong with it, pointers beginning at the item."""
+class _Batch:
+    """Items as they came, what each asks for, and by its place what is wrong with each other one."""
 
-    wanted: NotificationRequest | None
-    faults: list[FieldFault]
+    values: list[Any]
+    requests: list[NotificationRequest | None]
+    faults: dict[int, list[FieldFault]]  # pointers begin at the item
+
+    def all_faults(self) -> list[FieldFault]:
+        """Return all faults with pointers into the whole batch."""
+        return [
+            FieldFault(f"/{index}{fault.pointer}", fault.fault)
+            for index, faults in sorted(self.faults.items())
+            for fault in faults
+        ]
 
 
 @routes.add("POST", PATH, "/api/notifications/batch", doc=documents.SEND_BATCH)
@@ -39,46 +48,69 @@ def send_batch() -> Response:
     the answer has a result per item; where no item is valid it is a 400 all the same.
     """
     atomic = queries.load(queries.BATCH, flask.request.args)["atomic"] is queries.Flag.TRUE
-    values, items = _read()
+    batch = _read()
     operation = f"POST {PATH} atomic={atomic}"
-    keyed = keyed_request(flask.request.headers, operation, values, tenant_id=DEFAULT_TENANT)
-    faults = _located(items)
-    if faults and (atomic or all(item.wanted is None for item in items)):
-        return replay_or_refuse(keyed, invalid(faults))
-    return _accept(keyed, items, with_results=not atomic)
-
-
-def _accept(keyed: KeyedRequest | None, items: list[_Item], *, with_results: bool) -> Response:
-    topics, source = services().topics, origin()
-    news = [accept.prepare(item.wanted, topics=topics, origin=source) if item.wanted else None for item in items]
-    taken = [new for new in news if new is not None]
-    body: dict[str, Any] = {"accepted": len(taken)}
-    if with_results:
-        body["results"] = [_result(index, item, new) for index, (item, new) in enumerate(zip(items, news, strict=True))]
+    keyed = keyed_request(flask.request.headers, operation, batch.values, tenant_id=DEFAULT_TENANT)
+    if batch.faults and (atomic or len(batch.faults) == len(batch.values)):
+        return replay_or_refuse(keyed, invalid(batch.all_faults()))
+    wanted = [request for request in batch.requests if request is not None]
+    news = accept.prepare_many(wanted, topics=services().topics, origin=origin())
+    body: dict[str, Any] = {"accepted": len(news)}
+    if atomic:
+        body["notifications"] = [accepted(new) for new in news]
     else:
-        body["notifications"] = [accepted(new) for new in taken]
-    return answered(keyed, taken, Answer(202, dumps(body)))
+        body["results"] = _results(batch, news)
+    return answered(keyed, news, Answer(202, dumps(body)))
 
 
-def _result(index: int, item: _Item, new: NewNotification | None) -> dict[str, Any]:
-    outcome = {"problem": invalid(item.faults).members()} if new is None else accepted(new)
-    return {"index": index} | outcome
+def _results(batch: _Batch, news: list[NewNotification]) -> list[dict[str, Any]]:
+    remaining = iter(news)
+    return [
+        {"index": index} | ({"problem": invalid(batch.faults[index]).members()} if request is None
+                            else accepted(next(remaining)))
+        for index, request in enumerate(batch.requests)
+    ]  # fmt: skip
 
 
-def _read() -> tuple[list[Any], list[_Item]]:
-    """Return the items as they came and as they were understood. Raises Problem when there are none, or too many."""
+def _read() -> _Batch:
+    """Return the items of the request. Raises Problem when there are none, or too many."""
     media_type = bodies.require_type(bodies.JSON, bodies.NDJSON)
     raw = bodies.read_bytes(bodies.MAX_BATCH_BYTES)
     if media_type == bodies.NDJSON:
-        lines = [line for line in raw.split(b"\n") if line.strip()]
-        _check_count(len(lines))
-        pairs = [_parse_line(line) for line in lines]
-        return [value for value, _ in pairs], [item for _, item in pairs]
+        return _read_lines([line for line in raw.split(b"\n") if line.strip()])
     values = bodies.parse(raw)
     if type(values) is not list:
         raise invalid([FieldFault("", Fault("not_an_array", "an array of notifications is expected"))])
+    return _understood(values, {})
+
+
+def _read_lines(lines: list[bytes]) -> _Batch:
+    _check_count(len(lines))
+    values: list[Any] = []
+    faults: dict[int, list[FieldFault]] = {}
+    for index, line in enumerate(lines):
+        try:
+            values.append(bodies.parse(line))
+        except Problem as problem:
+            values.append(line.decode("utf-8", "replace"))
+            faults[index] = [error for error in problem.errors if isinstance(error, FieldFault)]
+    return _understood(values, faults)
+
+
+def _understood(values: list[Any], faults: dict[int, list[FieldFault]]) -> _Batch:
+    """Check all items but those that are known to be faulty."""
     _check_count(len(values))
-    return values, [_understand(value) for value in values]
+    default_url = services().settings.default_webhook_url
+    requests: list[NotificationRequest | None] = []
+    for index, value in enumerate(values):
+        request = None
+        if index not in faults:
+            try:
+                request = schemas.load(value, default_webhook_url=default_url)
+            except schemas.InvalidRequestError as error:
+                faults[index] = error.faults
+        requests.append(request)
+    return _Batch(values, requests, faults)
 
 
 def _check_count(count: int) -> None:
@@ -86,26 +118,3 @@ def _check_count(count: int) -> None:
         raise invalid([FieldFault("", Fault("empty", "a batch has at least one item"))])
     if count > MAX_ITEMS:
         raise Problem("batch_too_long", f"{count} items; a batch has at most {MAX_ITEMS}")
-
-
-def _parse_line(line: bytes) -> tuple[Any, _Item]:
-    try:
-        value = bodies.parse(line)
-    except Problem as problem:
-        faults = [error for error in problem.errors if isinstance(error, FieldFault)]
-        return line.decode("utf-8", "replace"), _Item(None, faults)
-    return value, _understand(value)
-
-
-def _understand(value: Any) -> _Item:
-    try:
-        return _Item(schemas.load(value, default_webhook_url=services().settings.default_webhook_url), [])
-    except schemas.InvalidRequestError as error:
-        return _Item(None, error.faults)
-
-
-def _located(items: list[_Item]) -> list[FieldFault]:
-    """Return all faults with pointers into the whole batch."""
-    return [
-        FieldFault(f"/{index}{fault.pointer}", fault.fault) for index, item in enumerate(items) for fault in item.faults
-    ]

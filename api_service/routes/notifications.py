@@ -60,8 +60,7 @@ def answered(keyed: KeyedRequest | None, news: list[NewNotification], answer: An
     else:
         database.run(lambda conn: _write_once(conn, news))
     if not answer.replayed:
-        for new in news:
-            metrics.ACCEPTED.labels(new.channel.value, new.priority.value).inc()
+        metrics.count_accepted(news)
         if len(news) == 1:
             flask.g.notification_id = str(news[0].id)
     return _respond(answer)

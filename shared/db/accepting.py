@@ -6,17 +6,17 @@ Each function uses the caller's connection and never commits. On an autocommit c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, LiteralString, NamedTuple
 from uuid import UUID
 
 import orjson
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 
 from shared.model import Channel, OnUnknown, Priority, Status
 
 
-@dataclass(frozen=True, slots=True)
-class NewNotification:
+class NewNotification(NamedTuple):
     """A notification about to be accepted, with its record and routing ready."""
 
     id: UUID
@@ -74,8 +74,7 @@ def insert(conn: Connection[Any], new: NewNotification) -> None:
         INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
         SELECT id, bucket, topic, %(key)s, record, %(headers)s::jsonb FROM n
     """
-    parameters = _columns(new) | {"record": new.record, "key": new.key, "headers": orjson.dumps(new.headers).decode()}
-    conn.execute(query, parameters)
+    conn.execute(query, new._asdict() | {"headers": orjson.dumps(new.headers).decode()})
 
 
 def insert_many(conn: Connection[Any], news: Sequence[NewNotification], answer: StoredAnswer | None = None) -> bool:
@@ -92,9 +91,9 @@ def insert_many(conn: Connection[Any], news: Sequence[NewNotification], answer: 
             SELECT %(tenant_id)s, %(key)s, %(sha256)s, %(status)s, %(body)s, %(path)s WHERE %(key)s::text IS NOT NULL
             ON CONFLICT DO NOTHING RETURNING key
         ), item AS (
-            SELECT * FROM jsonb_to_recordset(%(items)s::jsonb) AS item(
+            SELECT * FROM jsonb_to_recordset(%(items)s) AS item(
                 id uuid, tenant_id text, channel text, recipient text, priority text, ordering_key text,
-                on_unknown text, status text, scheduled_for timestamptz, expires_at timestamptz, expires_in_s float8,
+                on_unknown text, scheduled_for timestamptz, expires_at timestamptz, expires_in_s float8,
                 created_at timestamptz, bucket smallint, topic text, traceparent text, correlation_id text, record text,
                 key text, headers jsonb)
              WHERE %(key)s::text IS NULL OR EXISTS (SELECT FROM k)
@@ -102,7 +101,8 @@ def insert_many(conn: Connection[Any], news: Sequence[NewNotification], answer: 
             INSERT INTO notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status,
                                        scheduled_for, expires_at, created_at, bucket, topic, traceparent,
                                        correlation_id, record)
-            SELECT id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status, scheduled_for,
+            SELECT id, tenant_id, channel, recipient, priority, ordering_key, on_unknown,
+                   CASE WHEN scheduled_for IS NULL THEN 'pending' ELSE 'scheduled' END, scheduled_for,
                    coalesce(expires_at, now() + expires_in_s * interval '1 second'), created_at, bucket, topic,
                    traceparent, correlation_id, convert_to(record, 'UTF8') FROM item
             RETURNING id, tenant_id, status, scheduled_for, bucket, topic, record
@@ -123,36 +123,84 @@ def insert_many(conn: Connection[Any], news: Sequence[NewNotification], answer: 
         "status": answer and answer.status,
         "body": answer and answer.body,
         "path": answer and answer.path,
-        "items": orjson.dumps([_as_item(new) for new in news]).decode(),
+        "items": Jsonb([_as_item(new) for new in news], orjson.dumps),
     }
     row = conn.execute(query, parameters).fetchone()
     return bool(row and row[0])
 
 
-def _columns(new: NewNotification) -> dict[str, Any]:
-    return {
-        "id": new.id,
-        "tenant_id": new.tenant_id,
-        "channel": new.channel.value,
-        "recipient": new.recipient,
-        "priority": new.priority.value,
-        "ordering_key": new.ordering_key,
-        "on_unknown": new.on_unknown.value,
-        "expires_at": new.expires_at,
-        "expires_in_s": new.expires_in_s,
-        "created_at": new.created_at,
-        "bucket": new.bucket,
-        "topic": new.topic,
-        "traceparent": new.traceparent,
-        "correlation_id": new.correlation_id,
-    }
+def can_copy(news: Sequence[NewNotification]) -> bool:
+    """Say whether COPY can write them: none is scheduled, none has a lifetime that counts from PostgreSQL's now()."""
+    return all(new.scheduled_for is None and new.expires_in_s is None for new in news)
+
+
+def copy_many(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
+    """Accept pending notifications that have no idempotency key, all or none, with COPY.
+
+    PostgreSQL has a third less to do than in insert_many; in return it takes six round trips. What COPY cannot do is
+    refused with ValueError: see can_copy.
+
+    One transaction, of its own on an autocommit connection, a savepoint of the caller's otherwise. The notifications
+    come first: their rows give it its xid before the outbox asks `nextval` for a seq, as in insert.
+    """
+    if not can_copy(news):
+        raise ValueError("COPY takes what is pending, with an absolute expiry or none")
+    with conn.transaction(), conn.cursor() as cursor:
+        with cursor.copy(_COPY_NOTIFICATIONS) as copy:
+            copy.set_types(_NOTIFICATION_TYPES)
+            for new in news:
+                copy.write_row(_notification_row(new))
+        with cursor.copy(_COPY_OUTBOX) as copy:
+            copy.set_types(_OUTBOX_TYPES)
+            of, headers = None, b""
+            for new in news:
+                if new.headers is not of:
+                    of, headers = new.headers, b"\x01" + orjson.dumps(new.headers)
+                copy.write_row((new.id, new.bucket, new.topic, new.key, new.record, headers))
+
+
+_COPY_NOTIFICATIONS: Final[LiteralString] = """
+    COPY notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status, expires_at,
+                        created_at, bucket, topic, traceparent, correlation_id, record)
+    FROM STDIN (FORMAT binary)
+"""
+_NOTIFICATION_TYPES: Final = (
+    *("uuid", "text", "text", "text", "text", "text", "text", "text", "timestamptz"),
+    *("timestamptz", "int2", "text", "text", "text", "bytea"),
+)
+_COPY_OUTBOX: Final[LiteralString] = """
+    COPY outbox (notification_id, bucket, topic, key, value, headers) FROM STDIN (FORMAT binary)
+"""
+_OUTBOX_TYPES: Final = ("uuid", "int2", "text", "bytea", "bytea", "bytea")
+"""The last is jsonb in its binary form, a version byte and the text: made once, for a batch shares its headers."""
+
+
+def _notification_row(new: NewNotification) -> tuple[Any, ...]:
+    return (
+        *(new.id, new.tenant_id, new.channel, new.recipient, new.priority, new.ordering_key, new.on_unknown, "pending"),
+        *(new.expires_at, new.created_at, new.bucket, new.topic, new.traceparent, new.correlation_id, new.record),
+    )
 
 
 def _as_item(new: NewNotification) -> dict[str, Any]:
-    return _columns(new) | {
-        "status": new.status,
-        "scheduled_for": new.scheduled_for,
+    item = {
+        "id": new.id,
+        "tenant_id": new.tenant_id,
+        "channel": new.channel,
+        "recipient": new.recipient,
+        "priority": new.priority,
+        "on_unknown": new.on_unknown,
+        "created_at": new.created_at,
+        "bucket": new.bucket,
+        "topic": new.topic,
         "record": new.record.decode(),
         "key": new.key.decode(),
         "headers": new.headers,
     }
+    for name in _SELDOM:
+        if (value := getattr(new, name)) is not None:
+            item[name] = value
+    return item
+
+
+_SELDOM: Final = ("ordering_key", "scheduled_for", "expires_at", "expires_in_s", "traceparent", "correlation_id")

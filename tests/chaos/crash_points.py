@@ -59,7 +59,7 @@ class CrashPoint:
     of: Literal["itself", "its master"] = "itself"
 
 
-_ACCEPTING = (Place("shared.db.accepting", "insert"), Place("shared.db.accepting", "insert_many"))
+_ACCEPTING = tuple(Place("shared.db.accepting", name) for name in ("insert", "insert_many", "copy_many"))
 _SENDING = (
     Place("delivery_consumer.providers.webhook", "WebhookProvider.send"),
     Place("delivery_consumer.providers.email", "EmailProvider.send"),

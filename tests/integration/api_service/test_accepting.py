@@ -129,6 +129,26 @@ def test_a_batch_is_accepted_whole(client: FlaskClient, database: Database) -> N
     assert relayed == [one["id"] for one in body["notifications"] if one["status"] == "pending"]
 
 
+@pytest.mark.parametrize("copy_from_rows", [1, 1000])
+def test_a_batch_is_the_same_by_copy(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch, copy_from_rows: int
+) -> None:
+    """Which way it is written shows nowhere."""
+    monkeypatch.setattr(accept, "COPY_FROM_ROWS", copy_from_rows)
+    batch = [WEBHOOK | {"payload": {"n": n}, "ordering_key": f"k{n % 7}"} for n in range(300)]
+
+    response = client.post(f"{PATH}/batch", json=batch, headers={"traceparent": TRACE})
+
+    ids = [one["id"] for one in orjson.loads(response.data)["notifications"]]
+    assert counts(database) == NOTHING | {"notifications": 300, "outbox": 300}
+    stored = rows(database, "SELECT notification_id, key, value, headers FROM outbox ORDER BY seq")
+    assert [str(row[0]) for row in stored] == ids
+    assert [decode_record(bytes(row[2])).payload for row in stored] == [{"n": n} for n in range(300)]
+    assert {(bytes(row[1]), row[3]["traceparent"]) for row in stored} == {
+        (f"default/k{n}".encode(), TRACE) for n in range(7)
+    }
+
+
 def test_a_batch_comes_as_lines_too(client: FlaskClient, database: Database) -> None:
     """NDJSON, blank lines aside."""
     lines = b"\n".join([orjson.dumps(EMAIL), b"", orjson.dumps(WEBHOOK), b"\r"])

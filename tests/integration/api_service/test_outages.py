@@ -121,6 +121,18 @@ def test_connections_cut_one_by_one_are_not_seen(away: FlaskClient, server: Post
     assert _accepted(server) == before + 6
 
 
+def test_a_large_batch_is_accepted_once_on_a_connection_that_is_gone(away: FlaskClient, server: Postgres) -> None:
+    """Whole, by COPY on another connection."""
+    before = _accepted(server)
+    with psycopg.connect(server.dsn("notifications"), autocommit=True) as conn:
+        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'api_service'")
+
+    response = away.post(f"{PATH}/batch", json=[EMAIL] * 500)
+
+    assert (response.status_code, orjson.loads(response.data)["accepted"]) == (202, 500)
+    assert _accepted(server) == before + 500
+
+
 def _accepted(server: Postgres) -> int:
     with psycopg.connect(server.dsn("notifications")) as conn:
         row = conn.execute("SELECT count(*) FROM notifications").fetchone()

@@ -1,6 +1,7 @@
 """Cursors, trace ids, representations, and what is prepared before a database is asked."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
@@ -14,6 +15,7 @@ from api_service.accept import Origin
 from api_service.faults import FaultyValueError
 from api_service.idempotency import keyed_request
 from api_service.problems import Problem
+from shared.db import accepting
 from shared.db.dlq_messages import DeadLetter
 from shared.db.notification_lists import Notification
 from shared.model import uuid7_unix_ms
@@ -79,6 +81,51 @@ def test_what_is_prepared_is_one_notification_throughout() -> None:
     assert new.created_at == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=uuid7_unix_ms(new.id))
     assert (new.topic, new.key) == ("t.webhook", b"default/k")
     assert (new.headers["traceparent"], new.headers["correlation-id"], new.headers["attempt"]) == (TRACE, "corr", "1")
+
+
+LATER = datetime.now(UTC) + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("count", "fields", "way"),
+    [
+        (1, {}, "insert"),
+        (1, {"expires_in": 60}, "insert"),
+        (1, {"scheduled_for": LATER.isoformat()}, "insert_many"),
+        (2, {}, "insert_many"),
+        (199, {}, "insert_many"),
+        (200, {}, "copy_many"),
+        (200, {"expires_at": LATER.isoformat()}, "copy_many"),
+        (200, {"expires_in": 60}, "insert_many"),
+        (200, {"scheduled_for": LATER.isoformat()}, "insert_many"),
+    ],
+)
+def test_what_is_prepared_is_written_in_the_cheapest_way_there_is(
+    count: int, fields: dict[str, object], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One statement for one, jsonb for some, COPY for many; a schedule or PostgreSQL's clock rules COPY out."""
+    chosen: list[str] = []
+    for name in ("insert", "insert_many", "copy_many"):
+        monkeypatch.setattr(accepting, name, lambda *_, name=name: chosen.append(name))
+    request = schemas.load({"channel": "email", "recipient": "a@example.com", "message": "m"} | fields)
+
+    accept.write(cast(Any, None), accept.prepare_many([request] * count, topics=Topics("t"), origin=Origin()))
+
+    assert chosen == [way]
+
+
+def test_what_is_prepared_together_rises_in_the_order_given() -> None:
+    """Each with an id and a record of its own, at one instant."""
+    requests = [
+        schemas.load({"channel": "email", "recipient": "a@example.com", "message": f"m{n}"}) for n in range(5000)
+    ]
+
+    news = accept.prepare_many(requests, topics=Topics("t"), origin=Origin())
+
+    assert [new.id for new in news] == sorted({new.id for new in news})
+    assert [decode_record(new.record).message for new in news] == [request.message for request in requests]
+    assert all(decode_record(new.record).id == str(new.id) for new in news)
+    assert all(new.created_at.timestamp() * 1000 == uuid7_unix_ms(new.id) for new in news)
 
 
 def test_a_repeat_is_recognised_by_its_value() -> None:
