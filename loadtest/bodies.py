@@ -21,12 +21,12 @@ _WORDS: Final = (
 class Bodies:
     """Makes the bodies of one process' requests. `hooks` are the webhook origins, such as http://127.0.0.1:9000."""
 
-    def __init__(self, kinds: Sequence[Kind], hooks: Sequence[str], *, run: str, process: int) -> None:
+    def __init__(self, kinds: Sequence[Kind], hooks: Sequence[str], *, recipients: int, run: str, process: int) -> None:
         self._run, self._process = run, process
         self._ordered = [kind.ordered for kind in kinds]
         self._heads = [[_head(kind.channel, hook) for hook in hooks] for kind in kinds]
         self._tails = [_tail(kind) for kind in kinds]
-        self._origins = len(hooks)
+        self._origins, self._recipients = len(hooks), recipients
 
     def body(self, ask: Ask, intended_us: int) -> bytes:
         """The JSON of a request whose intended start is known; a batch's items are one array."""
@@ -39,16 +39,17 @@ class Bodies:
 
     def _item(self, kind: int, count: int, intended_us: int) -> bytes:
         stamped = stamp(self._run, number(self._process, count), intended_us)
-        ordered = b'"ordering_key":"order-%d",' % (count % KEYS) if self._ordered[kind] else b""
-        return b"{" + ordered + self._heads[kind][count % self._origins] + stamped + self._tails[kind]
+        ordered = b'{"ordering_key":"order-%d",' % (count % KEYS) if self._ordered[kind] else b"{"
+        turn, origin = divmod(count, self._origins)
+        before, after = self._heads[kind][origin]
+        return ordered + before + b"%d" % (turn % self._recipients) + after + stamped + self._tails[kind]
 
 
-def _head(channel: Channel, hook: str) -> bytes:
+def _head(channel: Channel, hook: str) -> tuple[bytes, bytes]:
+    """What comes before and after the number of the recipient, up to the message."""
     if channel is Channel.EMAIL:
-        fields = '"channel":"email","recipient":"ada@example.org","subject":"It is on its way","message":"'
-    else:
-        fields = f'"channel":"webhook","recipient":"{hook}/hook","message":"'
-    return fields.encode()
+        return b'"channel":"email","recipient":"ada-', b'@example.org","subject":"It is on its way","message":"'
+    return f'"channel":"webhook","recipient":"{hook}/hook/'.encode(), b'","message":"'
 
 
 def _tail(kind: Kind) -> bytes:

@@ -170,7 +170,10 @@ async def serve(profile: Profile, share: Share, **where: Any) -> None:
     connections = math.ceil(profile.generator.connections / share.processes)
     client = Client(where["api_url"], connections=connections, timeout_s=profile.generator.timeout_s)
     draw = Draw(profile.mix, share, poisson=profile.arrivals == "poisson")
-    bodies = Bodies(kinds_of(profile.mix), where["hooks"], run=where["run"], process=share.process)
+    recipients = profile.mix.recipients
+    bodies = Bodies(
+        kinds_of(profile.mix), where["hooks"], recipients=recipients, run=where["run"], process=share.process
+    )
     book = Book(where["directory"], f"accepted-{share.process}")
     generator = Generator(client, draw, bodies, book, process=share.process)
     async with await listen(generator.handle, host="127.0.0.1", port=where["control_port"]):

@@ -12,7 +12,7 @@ from shared.model import Channel
 FILE: Final = Path(__file__).with_name("profiles.toml")
 LIMITS: Final = frozenset(
     (
-        *("lost", "doubled", "unexplained", "refused", "unanswered", "capacity_per_s"),
+        *("lost", "on_their_way", "doubled", "unexplained", "refused", "unanswered", "capacity_per_s"),
         *("accept_p50_ms", "accept_p99_ms", "receiver_p50_ms", "receiver_p99_ms"),
         *("idle_cpu_percent", "idle_process_mib", "memory_growth", "dead_rows_growth"),
     )
@@ -47,6 +47,7 @@ class Mix:
     batch_items: int
     keyed_share: float
     ordered_share: float
+    recipients: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,4 +250,5 @@ def _mix(table: Table, faults: list[str]) -> Mix:
         batch_items=table.whole("batch_items", low=1, high=1000),
         keyed_share=table.number("keyed_share", high=1),
         ordered_share=table.number("ordered_share", high=1),
+        recipients=table.whole("recipients", low=1),
     )

@@ -107,6 +107,7 @@ class Stack:
 
     `environ` is passed on to the services (so RETRY_LADDER_S and the like work as in a container) except for the
     addresses, which are this stack's own. The data survives; a second start continues where the first one stopped.
+    Without receivers somebody else has to listen at their ports.
     """
 
     def __init__(
@@ -116,12 +117,14 @@ class Stack:
         *,
         environ: Mapping[str, str] = os.environ,
         say: Callable[[str], None] = print,
+        with_receivers: bool = True,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.ports = ports
         self._environ = dict(environ)
         self._say = say
+        self._with_receivers = with_receivers
         self.supervisor = Supervisor(self.data_dir / "logs")
         self.topics = Topics(environ.get("TOPIC_PREFIX") or DEFAULT_TOPIC_PREFIX)
         self.postgres = Postgres(self.data_dir / "postgres", self.supervisor, port=ports.postgres)
@@ -156,7 +159,8 @@ class Stack:
         """Start everything and return once every part says it is ready. Raises LocalStackError; nothing stays then."""
         pool = ThreadPoolExecutor(3)
         try:
-            for started in [pool.submit(part) for part in (self._postgres, self._kafka, self._receivers)]:
+            receivers = (self._receivers,) if self._with_receivers else ()
+            for started in [pool.submit(part) for part in (self._postgres, self._kafka, *receivers)]:
                 started.result()
             self._services()
         except BaseException:  # Ctrl-C as well

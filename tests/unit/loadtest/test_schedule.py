@@ -13,7 +13,7 @@ from loadtest.profiles import Mix, Stage
 from loadtest.schedule import Ask, Draw, Kind, Share, instant, kinds_of
 from shared.model import Channel
 
-MIX = Mix({Channel.WEBHOOK: 3.0, Channel.EMAIL: 1.0}, {100: 1.0, 300: 1.0}, 1.0, 50, 0.0, 0.0)
+MIX = Mix({Channel.WEBHOOK: 3.0, Channel.EMAIL: 1.0}, {100: 1.0, 300: 1.0}, 1.0, 50, 0.0, 0.0, 10)
 
 
 def drawn(
@@ -100,7 +100,7 @@ def test_a_ramp_is_followed_exactly(stage: Stage, due: float, at_s: float) -> No
 def test_bodies_are_what_the_api_takes(name: str) -> None:
     """JSON with the fields of their channel, as long as asked for, each with a stamp of its own."""
     mix = replace(profiles.load(name).mix, single_share=0.5, batch_items=5, ordered_share=0.5)
-    bodies = Bodies(kinds_of(mix), ["http://127.0.0.1:9"], run="0123abcd", process=3)
+    bodies = Bodies(kinds_of(mix), ["http://127.0.0.1:9"], recipients=10, run="0123abcd", process=3)
     asks = drawn(mix, Stage(3.0, 100, 100))
 
     seen = set()

@@ -1,0 +1,137 @@
+"""`python -m loadtest run PROFILE`: load the pipeline, follow every message, judge, and leave a report."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import click
+
+from infra.local.stack import REPOSITORY
+from loadtest import profiles
+from loadtest.profiles import Profile, ProfileError
+from loadtest.progress import summary, view
+from loadtest.report import write, write_index
+from loadtest.results import Kind, ResultError, RunResult, load, save
+from loadtest.running import ENDS, Running, why
+from loadtest.stress import find_capacity
+from loadtest.target import Maker, maker
+
+REPORTS: Final = REPOSITORY / ".local" / "reports"
+RUNS: Final = REPOSITORY / ".local" / "loadtest"
+HELD, NOT_HELD, MISUSED, BROKEN = range(4)
+
+
+@click.command()
+@click.argument("name", metavar="PROFILE")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of what is asked for when.")
+@click.option("--rate", type=click.FloatRange(min=1), help="Notifications a second at the highest stage.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the profile.")
+@click.option("--reports", type=click.Path(path_type=Path), default=REPORTS, help="Where the report goes.")
+def command(*, name: str, seed: int, rate: float | None, overrides: tuple[str, ...], reports: Path) -> None:
+    """Run a profile of loadtest/profiles.toml on the embedded stack, or on TARGET_URL.
+
+    Exit 0: every limit held. 1: some did not. 2: bad usage or configuration. 3: the run broke, or was ended by Ctrl-C;
+    what was measured until then is reported all the same.
+    """
+    try:
+        profile, notes = at_its_rate(profiles.load(name, overrides), rate, reports)
+        target = maker(profile, os.environ, say=lambda _: None)
+    except ProfileError as error:
+        click.echo("This run cannot start:\n" + "\n".join(f"  {fault}" for fault in error.faults), err=True)
+        sys.exit(MISUSED)
+    kind: Kind = "stress" if profile.kind == "stress" else "load"
+    action = stress if kind == "stress" else play
+    sys.exit(carry_out(kind, profile, action, seed=seed, overrides=overrides, target=target, reports=reports,
+                       notes=notes))  # fmt: skip
+
+
+def play(running: Running) -> None:
+    """Idle, load, drain."""
+    profile = running.profile
+    running.idle(profile.idle_s)
+    running.event("the load begins")
+    running.play(*profile.stages, warm_up_s=profile.warm_up_s)
+    running.event("the load has ended; waiting for what is on its way")
+    running.drain(profile.drain_s)
+
+
+def stress(running: Running) -> None:
+    """Find the capacity."""
+    if find_capacity(running) is None:
+        running.found.notes.append("No rate was held.")
+
+
+def carry_out(
+    kind: Kind, profile: Profile, action: Callable[[Running], None], *, seed: int, overrides: tuple[str, ...],
+    target: Maker, reports: Path, notes: Sequence[str] = (),
+) -> int:  # fmt: skip
+    """Start everything, act, reconcile, report; return the exit code. Whatever happens nothing is left running."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background ignores it
+    signal.signal(signal.SIGTERM, _interrupt)
+    broken_off = None
+    try:
+        with view(f"{kind} {profile.name}: {profile.about}") as shown:  # noqa: SIM117 - the view outlives the run
+            with Running(profile, overrides=overrides, seed=seed, directory=RUNS, view=shown,
+                         make_target=target) as running:  # fmt: skip
+                running.found.notes += notes
+                broken_off = _act(running, action)
+                result = running.result(kind, broken_off)
+    except KeyboardInterrupt:
+        click.echo("Interrupted again; everything has been ended, and nothing is reported.", err=True)
+        return BROKEN
+    report(result, reports)
+    return BROKEN if broken_off else HELD if result.held else NOT_HELD
+
+
+def _act(running: Running, action: Callable[[Running], None]) -> str | None:
+    """Start, act and reconcile; return why the run was broken off, None if it was not."""
+    broken_off = None
+    try:
+        running.start()
+        action(running)
+    except ENDS as error:
+        broken_off = why(error)
+    if running.crew.sink is not None:
+        running.reconcile()
+    return broken_off
+
+
+def report(result: RunResult, reports: Path) -> None:
+    """Write the report, and the index of all; print the summary."""
+    path = save(result, reports)
+    click.echo(summary(result))
+    click.echo(f"\n  {path}\n  {write(result, path.with_suffix('.html'))}\n  {write_index(reports)}")
+
+
+def at_its_rate(profile: Profile, rate: float | None, reports: Path) -> tuple[Profile, list[str]]:
+    """Return the profile at the rate of this run, and what is to be said about it."""
+    if rate is not None:
+        return profile.at_rate(rate), []
+    if profile.share_of_capacity <= 0:
+        return profile, []
+    capacity = known_capacity(reports)
+    if capacity is None:
+        return profile, ["No stress run has left a capacity; the rate is the profile's own."]
+    rate = profile.share_of_capacity * capacity
+    return profile.at_rate(rate), [f"The rate is {profile.share_of_capacity:g} of the capacity found, {capacity:,}/s."]
+
+
+def known_capacity(reports: Path) -> int | None:
+    """The capacity that the newest stress run found."""
+    for path in sorted(reports.glob("*-stress-*.json"), reverse=True):
+        try:
+            capacity = load(path).counts.get("capacity_per_s", 0)
+        except (ResultError, OSError):
+            continue
+        if capacity > 0:
+            return capacity
+    return None
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+

@@ -1,0 +1,277 @@
+"""One run under way: a started target and crew, a look at everything each second, and how it all ends."""
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+import psycopg
+
+from infra.local.errors import LocalStackError
+from loadtest import limits, surroundings
+from loadtest.crew import Crew, Order
+from loadtest.errors import RunError
+from loadtest.measuring import Lines, Look, Measured, draw
+from loadtest.profiles import Profile, Stage
+from loadtest.reconcile import Reconciled, Verdict, compare, named, still_on_their_way, verify
+from loadtest.results import Event, Kind, RunResult
+from loadtest.sampling import Sampler
+from loadtest.stamps import now_us
+from loadtest.target import Maker, start_embedded
+
+LEAD_S: Final = 0.3
+"""A stage begins so long after it was told: every process of the generator has heard of it by then."""
+_LOOK_S: Final = 1.0
+_QUIET_LOOKS: Final = 2
+
+
+class View(Protocol):
+    """Who shows how a run is going."""
+
+    def phase(self, text: str) -> None:
+        """Say what begins."""
+
+    def show(self, look: Look, running: "Running") -> None:
+        """Show a look."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What a run learns besides its looks."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    idle: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    ledger: Verdict | None = None
+    load_from_s: float = 0.0
+    load_to_s: float = 0.0
+
+
+class Running:
+    """A run; as a context manager it ends and removes everything it started, whatever happens."""
+
+    def __init__(
+        self, profile: Profile, *, overrides: tuple[str, ...], seed: int, directory: Path, view: View,
+        make_target: Maker,
+    ) -> None:  # fmt: skip
+        self.profile, self.seed, self._view = profile, seed, view
+        self._began, self.started_at = time.monotonic(), datetime.now(UTC)
+        self._machine = surroundings.machine()
+        self.run_id = secrets.token_hex(4)
+        self._directory = directory / self.run_id
+        self._ledgers = self._directory / "ledgers"
+        self._directory.mkdir(parents=True)
+        self.target = make_target(self._directory, self.run_id)
+        self.crew = Crew(self.target.supervisor, Order(profile, overrides, seed, self.run_id, self._ledgers))
+        self.lines, self.measured, self.found = Lines(), Measured(), Found()
+        self.sampler: Sampler | None = None
+        self._last_look = 0.0
+
+    def clock(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.crew.close()
+        if self.sampler is not None:
+            self.sampler.stop()
+        self.target.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def directory(self) -> Path:
+        """Where data and logs are while it runs."""
+        return self._directory
+
+    def start(self) -> None:
+        """Start target and crew; everything is ready when this returns. Raises RunError, LocalStackError."""
+        target = self.target
+        self._view.phase("starting" if target.stack else f"asking {target.api_url}")
+        if target.stack is not None:
+            start_embedded(target, self.profile)
+        else:
+            target.start()
+        self.crew.start_sink(hook_ports=target.hook_ports, smtp_port=target.smtp_port, host=target.sink_host)
+        self.crew.start_generators(api_url=target.api_url, hooks=target.hooks)
+        self.found.versions = surroundings.versions(database_url=target.database_url, embedded=target.stack is not None)
+        self.sampler = Sampler(
+            self.lines,
+            clock=self.clock,
+            parts={**target.processes, **self.crew.processes},
+            metrics=target.metrics,
+            database_url=target.database_url,
+            every_s=self.profile.sample_s,
+        )
+        self.sampler.start()
+        self.crew.take()
+        self._last_look = self.clock()
+        self.event("everything is ready")
+
+    def event(self, text: str) -> None:
+        """Note that something happens now."""
+        self.found.events.append(Event(round(self.clock(), 2), text))
+        self._view.phase(text)
+
+    def look(self) -> Look:
+        """Look once, now. Raises RunError if something has ended that should not, or time is up."""
+        at_s = self.clock()
+        asked, sink = self.crew.take()
+        look = self.measured.add(asked, sink, at_s=at_s, took_s=max(at_s - self._last_look, 1e-3))
+        self._last_look = at_s
+        draw(self.lines, look, backlog=self.measured.backlog)
+        self._view.show(look, self)
+        self.target.check()
+        if at_s > self.profile.limit_s:
+            raise RunError(f"not done after {self.profile.limit_s:g} s (limit_s)")
+        return look
+
+    def watch(self, for_s: float, *, until: Callable[[Look], bool] = lambda _: False) -> list[Look]:
+        """Look each second, for so long or until something is seen; return the looks."""
+        ends_at, looks = self.clock() + for_s, []
+        while (left := ends_at - self.clock()) > 0:
+            time.sleep(min(_LOOK_S, left))
+            looks.append(self.look())
+            if until(looks[-1]):
+                break
+        return looks
+
+    def idle(self, for_s: float) -> None:
+        """Let nothing happen, and measure what that takes."""
+        if for_s <= 0 or self.sampler is None:
+            return
+        self.event("idle: nothing is asked for")
+        self.watch(min(5.0, for_s / 3))  # what starting left to do is not idleness
+        from_s, self.sampler.largest_process_mib = self.clock(), 0.0
+        self.watch(for_s * 2 / 3)
+        services = [name for name in self.lines.names("cpu") if name.endswith(("_service", "_relay", "_consumer"))]
+        spent = [value for name in services for at_s, value in self.lines.points("cpu", name) if at_s > from_s]
+        if spent and self.sampler.largest_process_mib:
+            self.found.idle["idle_cpu_percent"] = limits.mean(spent) * len(services)
+            self.found.idle["idle_process_mib"] = self.sampler.largest_process_mib
+
+    def play(self, *stages: Stage, warm_up_s: float = 0.0) -> list[Look]:
+        """Play stages, the first one from now; measure but for the first seconds. Return the looks."""
+        begin_us = now_us() + round(LEAD_S * 1e6)
+        load_s = sum(stage.for_s for stage in stages)
+        self.measured.begin_window()
+        self.crew.window(begin_us + round(warm_up_s * 1e6), begin_us + round(load_s * 1e6))
+        self.found.load_from_s = self.clock() + LEAD_S + warm_up_s
+        at_us = begin_us
+        for stage in stages:
+            self.crew.stage(at_us, stage)
+            at_us += round(stage.for_s * 1e6)
+        self.found.load_to_s = self.clock() + LEAD_S + load_s
+        looks = []
+        for stage in stages:
+            if len(stages) > 1:
+                to = "" if stage.to_per_s == stage.rate_per_s else f" to {stage.to_per_s:,.0f}"
+                self.event(f"{stage.rate_per_s:,.0f}{to}/s for {stage.for_s:g} s")
+            looks += self.watch(stage.for_s + (LEAD_S if stage is stages[0] else 0))
+        return looks
+
+    def drain(self, for_s: float) -> bool:
+        """Wait until what was accepted has been received; say whether it was."""
+        quiet = 0
+
+        def arrived(look: Look) -> bool:
+            nonlocal quiet
+            counts = self.measured.counts
+            calm = look.under_way == 0 and counts["received"] >= counts["accepted"]
+            quiet = quiet + 1 if calm else 0
+            return quiet >= _QUIET_LOOKS
+
+        self.watch(for_s, until=arrived)
+        return quiet >= _QUIET_LOOKS
+
+    def reconcile(self) -> None:
+        """Compare the ledgers, and have the pipeline's own verified. Raises nothing: what cannot be said is noted."""
+        self.event("reconciling what was accepted with what was received")
+        try:
+            self.crew.stop_asking()
+            time.sleep(LEAD_S)
+            self.look()
+        except RunError as error:
+            self.found.notes.append(f"The last look failed: {error}")
+        books = compare(self._ledgers, self.measured.doubtful)
+        on_their_way, database = 0, self.target.database_url
+        if database:
+            try:
+                on_their_way = still_on_their_way(database, books.missing)
+            except psycopg.Error as error:
+                self.found.notes.append(f"Those missing could not be looked up: {type(error).__name__}")
+            self.found.ledger = verify(database, self._directory)
+        else:
+            self.found.notes.append("The ledger was not verified: TARGET_DATABASE_URL is not set.")
+        self._count(books, on_their_way)
+
+    def _count(self, books: Reconciled, on_their_way: int) -> None:
+        counts, notes = self.measured.counts, self.found.notes
+        self.found.counts |= {
+            **{name: counts[name] for name in ("asked", "accepted", "refused", "unanswered", "requests")},
+            "received": books.received,
+            "doubled": books.doubled,
+            "lost": len(books.missing) - on_their_way,
+            "on_their_way": on_their_way,
+            "unexplained": len(books.unexplained),
+            "received_without_answer": books.unanswered_received,
+            "refused_deliveries": counts["refused_deliveries"],
+            "retried_deliveries": counts["retries"],
+            "requests_started_late": counts["late"],
+            "foreign": counts["foreign"],
+        }
+        if books.missing:
+            notes.append(f"Accepted and not received, for example: {named(books.missing)}")
+        if books.unexplained:
+            notes.append(f"Received and never asked for, for example: {named(books.unexplained)}")
+        if self.measured.refused_by:
+            causes = ", ".join(f"{cause} {count:,}" for cause, count in self.measured.refused_by.most_common(8))
+            notes.append(f"Notifications in requests that were not accepted, by answer: {causes}")
+
+    def result(self, kind: Kind, broken_off: str | None) -> RunResult:
+        """Everything that is kept of the run."""
+        found, latencies = self.found, self.measured.latencies()
+        target = "the embedded stack" if self.target.stack else self.target.api_url
+        return RunResult(
+            kind=kind,
+            profile=self.profile.name,
+            seed=self.seed,
+            command=surroundings.command(),
+            started_at=self.started_at.isoformat(timespec="seconds"),
+            took_s=round(self.clock(), 1),
+            versions=found.versions,
+            machine=self._machine,
+            settings=surroundings.settings(self.profile, target=target),
+            limits=limits.judge(
+                self.profile.limits,
+                counts=found.counts,
+                latencies=latencies,
+                lines=self.lines,
+                idle=found.idle,
+                ledger=found.ledger,
+                load_from_s=found.load_from_s,
+                load_to_s=found.load_to_s,
+            ),
+            latencies=latencies,
+            series=self.lines.all(),
+            counts=found.counts,
+            events=found.events,
+            notes=found.notes,
+            broken_off=broken_off,
+        )
+
+
+ENDS: Final = (RunError, LocalStackError, KeyboardInterrupt)
+
+
+def why(error: BaseException) -> str:
+    """Why a run was broken off, for its report."""
+    return "ended by Ctrl-C" if isinstance(error, KeyboardInterrupt) else str(error)
