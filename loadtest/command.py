@@ -134,4 +134,3 @@ def known_capacity(reports: Path) -> int | None:
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-

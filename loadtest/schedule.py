@@ -63,7 +63,7 @@ class Draw:
 
     def __init__(self, mix: Mix, share: Share, *, poisson: bool) -> None:
         self._mix, self._share, self._poisson = mix, share, poisson
-        self._rng = Random(f"{share.seed}/{share.process}/{share.processes}")
+        self._rng = Random(f"{share.seed}/{share.process}/{share.processes}")  # noqa: S311 - a schedule, no secret
         self._kinds = range(len(_weighed(mix)))
         self._weights = list(itertools.accumulate(weight for _, weight in _weighed(mix)))
         self._count = 0
