@@ -10,7 +10,7 @@ import click
 
 COMMANDS: Final = {
     "run": "loadtest.command",
-    "dlq": "loadtest.dlq_command",
+    "dlq": "loadtest.dlq",
     "report": "loadtest.report.command",
     "bench": "loadtest.bench.command",
 }

@@ -8,7 +8,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -87,10 +87,15 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
 
+Connector = Callable[[Callable[[], Connection]], Awaitable[object]]
+
+
 class Client:
     """At most `connections` connections to one base URL."""
 
-    def __init__(self, base_url: str, *, connections: int, timeout_s: float) -> None:
+    def __init__(
+        self, base_url: str, *, connections: int, timeout_s: float, connector: Connector | None = None
+    ) -> None:
         parts = urlsplit(base_url)
         tls = parts.scheme == "https"
         self.host, self._port = parts.hostname or "", parts.port or (443 if tls else 80)
@@ -103,6 +108,7 @@ class Client:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[Exchange] = deque()
         self._loop = asyncio.get_running_loop()
+        self._connector = connector or self._create_connection
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
 
     @property
@@ -167,10 +173,7 @@ class Client:
     async def _connect(self) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._loop.create_connection(
-                    lambda: Connection(self), self.host, self._port, ssl=self._tls,
-                    server_hostname=self.host if self._tls else None,
-                )  # fmt: skip
+                await self._connector(lambda: Connection(self))
         except (OSError, TimeoutError) as error:
             if self._waiting:
                 self._waiting.popleft().ended(None, type(error).__name__.encode())
@@ -178,6 +181,10 @@ class Client:
                 self._loop.call_later(_SWEEP_S, self._open_if_needed)
         finally:
             self._opening -= 1
+
+    async def _create_connection(self, make: Callable[[], Connection]) -> object:
+        name = self.host if self._tls else None
+        return await self._loop.create_connection(make, self.host, self._port, ssl=self._tls, server_hostname=name)
 
     def _open_if_needed(self) -> None:
         if self._waiting and len(self._busy) + self._opening < self._most:

@@ -3,9 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import click
@@ -70,11 +70,9 @@ def carry_out(
     target: Maker, reports: Path, notes: Sequence[str] = (),
 ) -> int:  # fmt: skip
     """Start everything, act, reconcile, report; return the exit code. Whatever happens nothing is left running."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background ignores it
-    signal.signal(signal.SIGTERM, _interrupt)
     broken_off = None
     try:
-        with view(f"{kind} {profile.name}: {profile.about}") as shown:  # noqa: SIM117 - the view outlives the run
+        with interruptible(), view(f"{kind} {profile.name}: {profile.about}") as shown:  # noqa: SIM117 - it outlives it
             with Running(profile, overrides=overrides, seed=seed, directory=RUNS, view=shown,
                          make_target=target) as running:  # fmt: skip
                 running.found.notes += notes
@@ -132,5 +130,12 @@ def known_capacity(reports: Path) -> int | None:
     return None
 
 
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGINT and SIGTERM raise KeyboardInterrupt, even where a shell started us in the background."""
+    before = {signum: signal.signal(signum, signal.default_int_handler) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

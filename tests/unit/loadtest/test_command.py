@@ -1,0 +1,138 @@
+"""The command line: what it refuses, what it reports, and what its exit code says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from loadtest import command as command_module
+from loadtest import profiles
+from loadtest.__main__ import COMMANDS, main
+from loadtest.command import at_its_rate, known_capacity
+from loadtest.errors import RunError
+from loadtest.progress import summary
+from loadtest.results import Limit, RunResult, save
+from tests.unit.loadtest.test_results import a_result
+
+
+def invoke(*arguments: str, **environ: str) -> Any:
+    return CliRunner().invoke(main, arguments, env={"TARGET_URL": "", "SINK_SMTP_PORT": "", **environ})
+
+
+def test_every_fault_of_a_run_is_named_before_anything_is_started() -> None:
+    """Exit 2."""
+    ended = invoke("run", "smoke", "--set", "mix.single_share=2", "--set", "limits.foo=1")
+
+    assert ended.exit_code == 2
+    assert "mix.single_share: 2" in ended.output
+    assert "limits.foo: there is no such limit" in ended.output
+
+
+def test_a_target_that_makes_no_sense_is_refused() -> None:
+    """With all that is wrong with it, its e-mails included."""
+    ended = invoke("run", "smoke", TARGET_URL="notify.test", TARGET_RELAY_URL="ftp://x", SINK_SMTP_PORT="mail")
+
+    assert ended.exit_code == 2
+    for fault in ("TARGET_URL: 'notify.test'", "TARGET_RELAY_URL: 'ftp://x'", "SINK_SMTP_PORT: 'mail'"):
+        assert fault in ended.output
+    assert "mix.channels={webhook=1}" in invoke("run", "smoke", TARGET_URL="http://notify.test").output
+
+
+def test_an_unknown_command_or_profile_is_bad_usage() -> None:
+    """Exit 2, with what there is."""
+    assert invoke("walk").exit_code == 2
+    assert invoke("run", "holiday").exit_code == 2
+    assert set(COMMANDS) >= {"run", "dlq", "report", "bench"}
+
+
+def test_half_of_the_capacity_is_taken_from_the_newest_stress_run(tmp_path: Path) -> None:
+    """Runs that found none are passed over, and so is what is no result."""
+    for second, capacity in ((1, 3000), (2, 4000), (3, 0)):
+        result = _stress(f"2030-01-31T09:00:0{second}+00:00", capacity)
+        save(result, tmp_path)
+    (tmp_path / "20310101T000000Z-stress-stress.json").write_text("{")
+
+    assert known_capacity(tmp_path) == 4000
+    profile, notes = at_its_rate(profiles.load("soak"), None, tmp_path)
+    assert max(stage.rate_per_s for stage in profile.stages) == 2000
+    assert "4,000/s" in notes[0]
+
+
+def _stress(started_at: str, capacity: int) -> RunResult:
+    return RunResult("stress", "stress", 1, "", started_at, 1.0, counts={"capacity_per_s": capacity})
+
+
+def test_without_a_stress_run_the_profile_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    """And the report says so; --rate wins in any case."""
+    profile, notes = at_its_rate(profiles.load("soak"), None, tmp_path)
+    assert profile == profiles.load("soak")
+    assert "No stress run" in notes[0]
+
+    profile, notes = at_its_rate(profiles.load("soak"), 70, tmp_path)
+    assert ([stage.rate_per_s for stage in profile.stages], notes) == ([70], [])
+
+
+class FakeRunning:
+    """A run without processes."""
+
+    result_of: RunResult = a_result()
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.found = type("Found", (), {"notes": []})()
+        self.crew = type("Crew", (), {"sink": object()})()
+        self.reconciled = False
+
+    def __enter__(self) -> "FakeRunning":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def start(self) -> None: ...
+
+    def reconcile(self) -> None:
+        self.reconciled = True
+
+    def result(self, _kind: str, broken_off: str | None) -> RunResult:
+        assert self.reconciled
+        return RunResult("load", "smoke", 1, "c", "2030-01-31T09:00:00+00:00", 1.0, broken_off=broken_off,
+                         limits=self.result_of.limits)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("raises", "limits", "code"),
+    [
+        (None, [Limit("lost", "0", "0", held=True)], 0),
+        (None, [Limit("lost", "0", "1", held=False)], 1),
+        (RunError("postgres ended"), [], 3),
+        (KeyboardInterrupt(), [], 3),
+    ],
+)
+def test_whatever_happens_is_reported_and_the_exit_code_says_what_it_proves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, raises: BaseException | None, limits: list[Limit], code: int
+) -> None:
+    """Ctrl-C ends a run with what was measured until then."""
+
+    def play(_running: Any) -> None:
+        if raises is not None:
+            raise raises
+
+    monkeypatch.setattr(command_module, "Running", FakeRunning)
+    monkeypatch.setattr(command_module, "play", play)
+    monkeypatch.setattr(FakeRunning, "result_of", RunResult("load", "x", 1, "", "", 0.0, limits=limits))
+
+    ended = invoke("run", "smoke", "--reports", str(tmp_path))
+
+    assert ended.exit_code == code, ended.output
+    assert ("BROKEN OFF" in ended.output) == (code == 3)
+    assert sorted(path.suffix for path in tmp_path.glob("2030*")) == [".html", ".json"]
+    assert (tmp_path / "index.html").exists()
+
+
+def test_the_summary_names_each_limit_with_what_was_measured() -> None:
+    """A person reads it before the page."""
+    text = summary(a_result())
+
+    assert "load smoke: held" in text
+    assert "ok  lost" in text
+    assert "a sentence" in text
