@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadtest.bench.frame import Stage
-from loadtest.bench.stages import accept, deliver, relay
+from loadtest.bench.stages import accept, deliver, idle, relay, whole, write_back
 
 STAGES: Final[dict[str, Stage]] = {
     stage.name: stage
@@ -17,5 +17,10 @@ STAGES: Final[dict[str, Stage]] = {
         deliver.CONSUME,
         deliver.WEBHOOK,
         deliver.EMAIL,
+        write_back.STAGE,
+        whole.WHOLE,
+        whole.LATENCY,
+        whole.LATENCY_AT_HALF,
+        idle.STAGE,
     )
 }

@@ -1,0 +1,176 @@
+"""Whole pipelines, ours and the peers', behind one face: something that accepts by HTTP and posts webhooks."""
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from infra.local.ports import free_port
+from loadtest.bench.frame import ContenderUnavailableError
+from loadtest.bench.rig import PORT_VARIABLES, SECRET, Installation, Rig, wait_for
+from loadtest.peers import environment, settings
+
+NOTIFICATIONS: Final = "/api/v1/notifications"
+_SLOTS: Final = "200"
+_MESSAGES: Final = """
+    CREATE TABLE IF NOT EXISTS messages (
+        id uuid PRIMARY KEY, recipient text NOT NULL, body jsonb NOT NULL, status text NOT NULL DEFAULT 'pending',
+        created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A pipeline that runs: where it takes what, and its processes by name."""
+
+    port: int
+    path: str
+    batch_path: str
+    processes: Mapping[str, list[int]]
+
+
+class Pipeline(Protocol):
+    """Takes notifications by HTTP, stores them durably, posts them signed, and records that they were sent."""
+
+    name: str
+    what: str
+    installation: Installation
+
+    def setup(self) -> None:
+        """Prepare it. Raises ContenderUnavailableError."""
+        ...
+
+    @contextmanager
+    def running(self) -> Iterator[Running]:
+        """Run all of its processes on an empty database."""
+        ...
+
+    def all_recorded(self) -> bool:
+        """Say whether everything accepted is recorded as sent."""
+        ...
+
+
+class Ours:
+    """The four services."""
+
+    name = "ours"
+
+    def __init__(self, installation: Installation, *, keep: bool = False) -> None:
+        self.what = f"the four services, Kafka and PostgreSQL; {_SLOTS} connections to the receiver"
+        self.installation, self._keep = installation, keep
+
+    def setup(self) -> None:
+        """Nothing is needed but the installation."""
+
+    @contextmanager
+    def running(self) -> Iterator[Running]:
+        """Run API, relay, delivery and DLQ consumer."""
+        if not self._keep:
+            self.installation.empty()
+        environ = {"DELIVERY_CONCURRENCY": _SLOTS, "DESTINATION_CONCURRENCY": _SLOTS, "SMTP_PORT": "25"}
+        with ExitStack() as stack:
+            services = {
+                name: stack.enter_context(self.installation.running(name, **environ)) for name in PORT_VARIABLES
+            }
+            rig = self.installation.rig
+            processes = {name: [service.pid] for name, service in services.items()}
+            servers = {"postgres": [rig.postgres.process.pid], "kafka": [rig.kafka.process.pid]}
+            yield Running(services["api_service"].port, NOTIFICATIONS, f"{NOTIFICATIONS}/batch", processes | servers)
+
+    def all_recorded(self) -> bool:
+        """Say whether no attempt is open."""
+        with self.installation.connect() as conn:
+            query = "SELECT NOT EXISTS (SELECT FROM delivery_attempts WHERE outcome = 'begun')"
+            return bool(conn.execute(query).fetchall()[0][0])
+
+
+class TaskQueue:
+    """A peer: Flask behind gunicorn, Redis, and workers that read the row, post it, and update it."""
+
+    def __init__(
+        self, installation: Installation, name: str, what: str, module: str, workers: Sequence[Sequence[str]]
+    ) -> None:
+        self.name, self.what, self.installation = name, what, installation
+        self._module, self._workers = f"loadtest.peers.programs.{module}", workers
+        self._redis = Path()
+
+    def setup(self) -> None:
+        """Make its table."""
+        try:
+            self._redis = environment.program("redis-server")
+        except environment.NotInstalledError as error:
+            raise ContenderUnavailableError(str(error)) from error
+        self.installation.execute(_MESSAGES)
+
+    @contextmanager
+    def running(self) -> Iterator[Running]:
+        """Run Redis, the API and the workers."""
+        self.installation.execute("TRUNCATE messages", "CHECKPOINT")
+        rig, port, redis_port = self.installation.rig, free_port(), free_port()
+        environ = rig.environ(
+            DATABASE_URL=self.installation.dsn,
+            BENCH_SECRET=SECRET,
+            BENCH_REDIS=f"redis://127.0.0.1:{redis_port}/0",
+            dramatiq_queue_prefetch=str(settings.DRAMATIQ_PREFETCH),
+        )
+        redis: list[str | Path] = [self._redis, "--port", str(redis_port), "--bind", "127.0.0.1", *settings.REDIS]
+        gunicorn = ["-b", f"127.0.0.1:{port}", "-k", "gthread", "-w", str(settings.API_WORKERS)]
+        gunicorn += ["--threads", str(settings.API_THREADS), "--keep-alive", str(settings.API_KEEPALIVE_S)]
+        with ExitStack() as stack:
+
+            def start(name: str, argv: Sequence[str | Path]) -> int:
+                process = rig.start(name, argv, environ)
+                stack.callback(process.kill)
+                return process.pid
+
+            processes = {"redis": [start("redis", redis)], "postgres": [rig.postgres.process.pid]}
+            wait_for(lambda: _listens(redis_port), timeout_s=60, what="Redis")
+            processes["api"] = [
+                start("peer-api", [environment.program("gunicorn"), *gunicorn, f"{self._module}:api()"])
+            ]
+            processes["workers"] = [
+                start(f"worker-{number}", [environment.program(argv[0]), *argv[1:]])
+                for number, argv in enumerate(self._workers)
+            ]
+            wait_for(lambda: _listens(port), timeout_s=60, what="the peer's API")
+            yield Running(port, "/notifications", "/notifications/batch", processes)
+
+    def all_recorded(self) -> bool:
+        """Say whether every row is sent."""
+        with self.installation.connect() as conn:
+            query = "SELECT NOT EXISTS (SELECT FROM messages WHERE status <> 'sent')"
+            return bool(conn.execute(query).fetchall()[0][0])
+
+
+def peers(rig: Rig) -> list[Pipeline]:
+    """Return the task queues."""
+    installation = rig.installation("task_queues", brokers="none:0")
+    processes, threads = settings.DRAMATIQ_PROCESSES, settings.DRAMATIQ_THREADS
+    dramatiq = ["dramatiq", "-p", str(processes), "-t", str(threads), "loadtest.peers.programs.dramatiq_app"]
+    celery = ["celery", "-A", "loadtest.peers.programs.celery_app", "worker", *settings.CELERY_OPTIONS]
+    return [
+        TaskQueue(
+            installation,
+            "dramatiq",
+            f"dramatiq -p {processes} -t {threads}, Redis, requests, ack after the work",
+            "dramatiq_app",
+            [dramatiq],
+        ),
+        TaskQueue(
+            installation,
+            "Celery",
+            f"{settings.CELERY_WORKERS} × celery {' '.join(settings.CELERY_OPTIONS[:2])}, Redis, requests, early ack",
+            "celery_app",
+            [[*celery, "-n", f"worker{number}@bench"] for number in range(settings.CELERY_WORKERS)],
+        ),
+    ]
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
