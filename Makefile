@@ -9,7 +9,8 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        model chaos crash-test check proof lock up down logs psql clean
+        model chaos crash-test check proof lock up down logs psql clean \
+        load-test load-smoke load-stress load-spike load-soak dlq-test report bench
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +85,31 @@ check: lint types test  ## lint, types and all tests
 
 proof: install  ## measure one promise on a stack of its own: make proof p=recovery; without p=: list them
 	@$(BIN)/python -m tests.proofs $(p)
+
+# Options of all of these: ARGS="--rate 300 --set mix.single_share=0"; TARGET_URL=https://... loads an installation elsewhere.
+load-test: install  ## load: an ordinary day in four minutes, every message followed to its receiver
+	@$(BIN)/python -m loadtest run load --seed $(SEED) $(ARGS)
+
+load-smoke: install  ## load: does everything work, in less than a minute
+	@$(BIN)/python -m loadtest run smoke --seed $(SEED) $(ARGS)
+
+load-stress: install  ## load: find the capacity, the highest rate held for a minute
+	@$(BIN)/python -m loadtest run stress --seed $(SEED) $(ARGS)
+
+load-spike: install  ## load: ten times the rate, twice, without a warning
+	@$(BIN)/python -m loadtest run spike --seed $(SEED) $(ARGS)
+
+load-soak: install  ## load: an hour at half of the capacity; nothing is lost, nothing grows
+	@$(BIN)/python -m loadtest run soak --seed $(SEED) $(ARGS)
+
+dlq-test: install  ## 10,000 notifications to receivers that fail in six ways and heal; every dead letter is followed
+	@$(BIN)/python -m loadtest dlq --seed $(SEED) $(ARGS)
+
+report: install  ## pages of all load tests so far, and an index that compares two: .local/reports/index.html
+	@$(BIN)/python -m loadtest report $(ARGS)
+
+bench: install  ## each stage alone, beside its limit and its peers, in interleaved rounds
+	@$(BIN)/python -m loadtest bench $(ARGS)
 
 lock: install  ## resolve anew and write locks/*.txt: one resolution, a file per image
 	@$(BIN)/python -m pip install --quiet uv==0.13.8

@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ import click
 
 from infra.local.stack import REPOSITORY
 from loadtest import profiles
+from loadtest.errors import RunError
 from loadtest.profiles import Profile, ProfileError
 from loadtest.progress import summary, view
 from loadtest.report import write, write_index
@@ -37,16 +39,25 @@ def command(*, name: str, seed: int, rate: float | None, overrides: tuple[str, .
     Exit 0: every limit held. 1: some did not. 2: bad usage or configuration. 3: the run broke, or was ended by Ctrl-C;
     what was measured until then is reported all the same.
     """
-    try:
+    with refusing():
         profile, notes = at_its_rate(profiles.load(name, overrides), rate, reports)
+        if profile.kind == "dlq":
+            raise ProfileError([f"{name} is another test: python -m loadtest dlq"])
         target = maker(profile, os.environ, say=lambda _: None)
-    except ProfileError as error:
-        click.echo("This run cannot start:\n" + "\n".join(f"  {fault}" for fault in error.faults), err=True)
-        sys.exit(MISUSED)
     kind: Kind = "stress" if profile.kind == "stress" else "load"
     action = stress if kind == "stress" else play
     sys.exit(carry_out(kind, profile, action, seed=seed, overrides=overrides, target=target, reports=reports,
                        notes=notes))  # fmt: skip
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """End with every fault of a configuration, and exit code 2."""
+    try:
+        yield
+    except ProfileError as error:
+        click.echo("This run cannot start:\n" + "\n".join(f"  {fault}" for fault in error.faults), err=True)
+        sys.exit(MISUSED)
 
 
 def play(running: Running) -> None:
@@ -81,6 +92,9 @@ def carry_out(
     except KeyboardInterrupt:
         click.echo("Interrupted again; everything has been ended, and nothing is reported.", err=True)
         return BROKEN
+    except Exception:  # noqa: BLE001 - a bug of ours; Python's own exit code for it means "a limit did not hold" here
+        traceback.print_exc()
+        return BROKEN
     report(result, reports)
     return BROKEN if broken_off else HELD if result.held else NOT_HELD
 
@@ -93,6 +107,9 @@ def _act(running: Running, action: Callable[[Running], None]) -> str | None:
         action(running)
     except ENDS as error:
         broken_off = why(error)
+        if isinstance(error, KeyboardInterrupt):
+            with suppress(RunError):
+                running.wind_down()
     if running.crew.sink is not None:
         running.reconcile()
     return broken_off

@@ -49,6 +49,7 @@ class Look:
     received: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)  # by origin and answer
     under_way: int = 0
+    outstanding: int = 0  # asked for, and neither received nor refused
     accept: Histogram = field(default_factory=Histogram)
     receiver: Histogram = field(default_factory=Histogram)
 
@@ -84,6 +85,8 @@ class Measured:
             self._add_asked(look, one)
         self._add_received(look, sink)
         self.counts.update(look.counts)
+        counts = self.counts
+        look.outstanding = counts["asked"] - counts["received"] - counts["refused"] - counts["unanswered"]
         return look
 
     def _add_asked(self, look: Look, one: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ LIMITS: Final = frozenset(
         *("lost", "on_their_way", "doubled", "unexplained", "refused", "unanswered", "capacity_per_s"),
         *("accept_p50_ms", "accept_p99_ms", "receiver_p50_ms", "receiver_p99_ms"),
         *("idle_cpu_percent", "idle_process_mib", "memory_growth", "dead_rows_growth"),
+        *("at_rest", "recovery_s", "overdue_s"),
     )
 )
 MIN_MESSAGE_BYTES: Final = 64
@@ -126,8 +127,8 @@ class Profile:
 
 
 def names(path: Path = FILE) -> list[str]:
-    """The profiles there are, in the file's order. Raises ProfileError."""
-    return [name for name in _tables(path) if name != "default"]
+    """The profiles of load there are, in the file's order. Raises ProfileError."""
+    return [name for name, table in _tables(path).items() if name != "default" and table.get("kind") != "dlq"]
 
 
 def load(name: str, overrides: Sequence[str] = (), path: Path = FILE) -> Profile:
@@ -183,7 +184,7 @@ def _read(name: str, content: dict[str, Any], faults: list[str]) -> Profile:
     target, search = table.table("target"), table.table("search")
     profile = Profile(
         name=name,
-        kind=table.word("kind", "load", "stress"),
+        kind=table.word("kind", "load", "stress", "dlq"),
         about=table.text("about"),
         arrivals=table.word("arrivals", "poisson", "even"),
         warm_up_s=table.number("warm_up_s"),

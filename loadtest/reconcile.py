@@ -58,16 +58,24 @@ def compare(directory: Path, doubtful: Sequence[tuple[int, int]]) -> Reconciled:
     return found
 
 
-def still_on_their_way(url: str, ids: Sequence[bytes]) -> int:
-    """Count which of these the database still means to send; the others are lost. Raises psycopg.Error."""
-    query = "SELECT count(*) FROM notifications WHERE id = ANY(%s) AND status = ANY(%s)"
-    waiting = 0
+def whereabouts(url: str, ids: Sequence[bytes]) -> Counter[str]:
+    """Say of notifications that were not received what the database says: on_their_way, at_rest, or lost.
+
+    Raises psycopg.Error.
+    """
+    query = """
+        SELECT CASE WHEN n.status = 'failed' AND d.status = 'failed' AND d.retry_at IS NULL THEN 'at_rest'
+                    WHEN n.status = ANY(%(waiting)s) THEN 'on_their_way' ELSE 'lost' END, count(*)
+          FROM notifications n LEFT JOIN dlq_messages d ON d.notification_id = n.id
+         WHERE n.id = ANY(%(ids)s) GROUP BY 1
+    """
+    found: Counter[str] = Counter()
     with psycopg.connect(url, autocommit=True) as conn:
         for at in range(0, len(ids), _CHUNK):
             chunk = [UUID(bytes=id_) for id_ in ids[at : at + _CHUNK]]
-            row = conn.execute(query, (chunk, list(_ON_ITS_WAY))).fetchone()
-            waiting += int(row[0]) if row else 0
-    return waiting
+            found.update(dict(conn.execute(query, {"ids": chunk, "waiting": list(_ON_ITS_WAY)}).fetchall()))
+    found["lost"] = len(ids) - found["on_their_way"] - found["at_rest"]  # those that are not even there, too
+    return found
 
 
 def named(ids: Iterable[bytes]) -> str:

@@ -3,7 +3,9 @@
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +19,8 @@ from loadtest.crew import Crew, Order
 from loadtest.errors import RunError
 from loadtest.measuring import Lines, Look, Measured, draw
 from loadtest.profiles import Profile, Stage
-from loadtest.reconcile import Reconciled, Verdict, compare, named, still_on_their_way, verify
-from loadtest.results import Event, Kind, RunResult
+from loadtest.reconcile import Reconciled, Verdict, compare, named, verify, whereabouts
+from loadtest.results import Event, Kind, Limit, RunResult
 from loadtest.sampling import Sampler
 from loadtest.stamps import now_us
 from loadtest.target import Maker, start_embedded
@@ -27,6 +29,7 @@ LEAD_S: Final = 0.3
 """A stage begins so long after it was told: every process of the generator has heard of it by then."""
 _LOOK_S: Final = 1.0
 _QUIET_LOOKS: Final = 2
+_MOMENT_S: Final = 10.0
 
 
 class View(Protocol):
@@ -49,6 +52,7 @@ class Found:
     events: list[Event] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     ledger: Verdict | None = None
+    limits: list[Limit] = field(default_factory=list)  # judged by whoever knows them
     load_from_s: float = 0.0
     load_to_s: float = 0.0
 
@@ -71,6 +75,7 @@ class Running:
         self.crew = Crew(self.target.supervisor, Order(profile, overrides, seed, self.run_id, self._ledgers))
         self.lines, self.measured, self.found = Lines(), Measured(), Found()
         self.sampler: Sampler | None = None
+        self.on_look: Callable[[Look], None] = lambda _: None
         self._last_look = 0.0
 
     def clock(self) -> float:
@@ -85,7 +90,15 @@ class Running:
         if self.sampler is not None:
             self.sampler.stop()
         self.target.stop()
+        self._keep_logs()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _keep_logs(self) -> None:
+        """Keep the logs of all processes until the next run ends."""
+        kept = self._directory.parent / "logs"
+        shutil.rmtree(kept, ignore_errors=True)
+        with suppress(OSError):
+            shutil.copytree(self.target.supervisor.log_dir, kept)
 
     @property
     def directory(self) -> Path:
@@ -121,16 +134,18 @@ class Running:
         self.found.events.append(Event(round(self.clock(), 2), text))
         self._view.phase(text)
 
-    def look(self) -> Look:
-        """Look once, now. Raises RunError if something has ended that should not, or time is up."""
+    def look(self, *, last: bool = False) -> Look:
+        """Look once, now. Raises RunError if something has ended that should not, or (but for the last) time is up."""
         at_s = self.clock()
         asked, sink = self.crew.take()
         look = self.measured.add(asked, sink, at_s=at_s, took_s=max(at_s - self._last_look, 1e-3))
         self._last_look = at_s
         draw(self.lines, look, backlog=self.measured.backlog)
+        self.on_look(look)
         self._view.show(look, self)
-        self.target.check()
-        if at_s > self.profile.limit_s:
+        if not last:
+            self.target.check()
+        if not last and at_s > self.profile.limit_s:
             raise RunError(f"not done after {self.profile.limit_s:g} s (limit_s)")
         return look
 
@@ -138,7 +153,7 @@ class Running:
         """Look each second, for so long or until something is seen; return the looks."""
         ends_at, looks = self.clock() + for_s, []
         while (left := ends_at - self.clock()) > 0:
-            time.sleep(min(_LOOK_S, left))
+            time.sleep(_LOOK_S if left > 1.5 * _LOOK_S else left)  # no last look at next to nothing
             looks.append(self.look())
             if until(looks[-1]):
                 break
@@ -192,35 +207,41 @@ class Running:
         self.watch(for_s, until=arrived)
         return quiet >= _QUIET_LOOKS
 
+    def wind_down(self) -> None:
+        """Ask for nothing more, and give what is on its way a moment. Raises RunError."""
+        self.event("ended by Ctrl-C; a moment for what is on its way (again: at once, without a report)")
+        self.crew.stop_asking()
+        self.drain(min(_MOMENT_S, self.profile.drain_s))
+
     def reconcile(self) -> None:
         """Compare the ledgers, and have the pipeline's own verified. Raises nothing: what cannot be said is noted."""
         self.event("reconciling what was accepted with what was received")
         try:
             self.crew.stop_asking()
             time.sleep(LEAD_S)
-            self.look()
+            self.look(last=True)
         except RunError as error:
             self.found.notes.append(f"The last look failed: {error}")
         books = compare(self._ledgers, self.measured.doubtful)
-        on_their_way, database = 0, self.target.database_url
+        missing, database = Counter({"lost": len(books.missing)}), self.target.database_url
         if database:
             try:
-                on_their_way = still_on_their_way(database, books.missing)
+                missing = whereabouts(database, books.missing)
             except psycopg.Error as error:
                 self.found.notes.append(f"Those missing could not be looked up: {type(error).__name__}")
             self.found.ledger = verify(database, self._directory)
         else:
             self.found.notes.append("The ledger was not verified: TARGET_DATABASE_URL is not set.")
-        self._count(books, on_their_way)
+        self._count(books, missing)
 
-    def _count(self, books: Reconciled, on_their_way: int) -> None:
+    def _count(self, books: Reconciled, missing: Counter[str]) -> None:
         counts, notes = self.measured.counts, self.found.notes
         self.found.counts |= {
-            **{name: counts[name] for name in ("asked", "accepted", "refused", "unanswered", "requests")},
+            **{name: counts[name] for name in ("asked", "refused", "unanswered", "requests")},
+            "accepted": books.accepted,
             "received": books.received,
             "doubled": books.doubled,
-            "lost": len(books.missing) - on_their_way,
-            "on_their_way": on_their_way,
+            **{name: missing[name] for name in ("lost", "on_their_way", "at_rest")},
             "unexplained": len(books.unexplained),
             "received_without_answer": books.unanswered_received,
             "refused_deliveries": counts["refused_deliveries"],
@@ -250,7 +271,8 @@ class Running:
             versions=found.versions,
             machine=self._machine,
             settings=surroundings.settings(self.profile, target=target),
-            limits=limits.judge(
+            limits=found.limits
+            + limits.judge(
                 self.profile.limits,
                 counts=found.counts,
                 latencies=latencies,

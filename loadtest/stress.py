@@ -12,10 +12,8 @@ from loadtest.measuring import Look
 from loadtest.profiles import Search, Stage
 from loadtest.running import Running
 
-KEPT: Final = 0.97
-"""A rate is held only if this share of what was asked for was accepted in its time, and received."""
-GROWTH_S: Final = 0.5
-"""The backlog of a rate that is held may differ between begin and end by what arrives in so long."""
+GROWTH_S: Final = 0.25
+"""What is outstanding (asked for and not received) may differ between begin and end by what arrives in so long."""
 _SETTLE: Final = 0.25  # the first quarter of a stretch is not judged: queues fill
 _DOWN: Final = 0.92
 _MOST_STEPS: Final = 40
@@ -63,26 +61,19 @@ class Capacity:
             self._rate = (self._held + self._not_held) / 2
 
 
-def was_held(looks: Sequence[Look], backlogs: Sequence[float], rate: float) -> bool:
-    """Say whether a rate was held over these looks: accepted and received as fast as asked for, nothing piling up.
+def was_held(looks: Sequence[Look], rate: float, *, batch_items: int) -> bool:
+    """Say whether a rate was held over these looks: nothing refused, and nothing piling up anywhere on the way.
 
-    Beyond its first quarter, the mean backlog of the first third is compared with that of the last.
+    Beyond the first quarter, what is outstanding in the mean of the first third is compared with the last; a whole
+    batch may happen to be on its way.
     """
-    begin = int(len(looks) * _SETTLE)
-    judged, waiting = looks[begin:], backlogs[begin:]
-    took_s = sum(look.took_s for look in judged)
-    if not judged or took_s <= 0:
+    judged = looks[int(len(looks) * _SETTLE) :]
+    if not judged or any(look.counts["refused"] or look.counts["unanswered"] for look in judged):
         return False
-    if any(look.counts["refused"] or look.counts["unanswered"] for look in judged):
-        return False
-    asked = sum(look.counts["asked"] for look in judged)
-    accepted = sum(look.counts["accepted"] for look in judged)
-    received = sum(look.counts["received"] for look in judged)
-    if accepted < KEPT * asked or received < KEPT * asked:
-        return False
-    third = max(1, len(waiting) // 3)
-    grown = sum(waiting[-third:]) / third - sum(waiting[:third]) / third
-    return grown <= GROWTH_S * rate
+    third = max(1, len(judged) // 3)
+    begin = sum(look.outstanding for look in judged[:third]) / third
+    end = sum(look.outstanding for look in judged[-third:]) / third
+    return end - begin <= max(GROWTH_S * rate, batch_items)
 
 
 def find_capacity(running: Running) -> float | None:
@@ -113,12 +104,8 @@ def _hold(running: Running, rate: float | None) -> float | None:
 
 def _tried(running: Running, rate: float, for_s: float, word: str) -> bool:
     running.event(f"{word} {rate:,.0f}/s for {for_s:g} s")
-    waiting: list[float] = []
     looks = running.play(Stage(for_s, rate, rate))
-    by_time = dict(running.lines.points("backlog", "accepted, not received"))
-    under_way = {look.at_s: look.under_way for look in looks}
-    waiting = [by_time.get(round(at_s, 2), 0.0) + under for at_s, under in under_way.items()]
-    held = was_held(looks, waiting, rate)
+    held = was_held(looks, rate, batch_items=running.profile.mix.batch_items)
     running.event(f"{rate:,.0f}/s was {'held' if held else 'not held'}")
     running.drain(running.profile.drain_s)
     return held

@@ -98,12 +98,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_files_and_names_on_a_page_exist(page: Path) -> None:
     """`outbox_relay/reader.py` is a file, `shared.db.outbox.read` something that can be imported."""
     quoted = set(re.findall(r"`([^`\n]+)`", page.read_text()))
-    top = "|".join([*PACKAGES, "tests", "docs", "locks"])
+    top = "|".join([*PACKAGES, "loadtest", "tests", "docs", "locks"])
 
     files = {text for text in quoted if re.fullmatch(rf"(?:{top})/[\w./-]*", text)}
     assert {text for text in files if not (REPOSITORY / text).exists()} == set()
     for text in quoted:
-        if re.fullmatch(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+", text) and not (REPOSITORY / text).exists():
+        if re.fullmatch(rf"(?:{'|'.join(PACKAGES)}|loadtest)(?:\.\w+)+", text) and not (REPOSITORY / text).exists():
             assert resolves(text), text
 
 

@@ -90,6 +90,9 @@ class FakeRunning:
 
     def start(self) -> None: ...
 
+    def wind_down(self) -> None:
+        raise RunError("the generator is gone as well")
+
     def reconcile(self) -> None:
         self.reconciled = True
 

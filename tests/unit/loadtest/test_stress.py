@@ -1,7 +1,10 @@
 """How the capacity is found, without a pipeline: from what would become of each rate."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from loadtest.measuring import Look
 from loadtest.profiles import Search
 from loadtest.stress import Capacity, was_held
 from tests.unit.loadtest.fakes import a_look
@@ -34,32 +37,27 @@ def test_a_rate_that_is_not_held_a_second_time_is_believed_the_second_time() -> 
     assert capacity.next_per_s < 700
 
 
-def looks(*, accepted: int = 100, received: int = 100, refused: int = 0) -> list[object]:
-    return [a_look(float(at_s), asked=100, accepted=accepted, received=received, refused=refused) for at_s in range(20)]
+def looks(outstanding: Sequence[int], *, refused: int = 0) -> list[Look]:
+    made = [a_look(float(at_s), asked=1000, refused=refused) for at_s in range(len(outstanding))]
+    for look, waiting in zip(made, outstanding, strict=True):
+        look.outstanding = waiting
+    return made
 
 
-def test_a_rate_is_held_when_everything_arrives_and_nothing_piles_up() -> None:
-    """A steady backlog is the pipeline's own length."""
-    assert was_held(looks(), [30.0] * 20, 100)  # type: ignore[arg-type]
+def test_a_rate_is_held_when_nothing_piles_up() -> None:
+    """What is always on its way is the pipeline's own length; a batch more or less is chance."""
+    assert was_held(looks([300] * 20), 1000, batch_items=100)
+    assert was_held(looks([0, 500] * 10), 1000, batch_items=500)
 
 
 @pytest.mark.parametrize(
-    ("seen", "backlogs"),
-    [
-        (looks(accepted=95), [30.0] * 20),
-        (looks(received=90), [30.0] * 20),
-        (looks(refused=1), [30.0] * 20),
-        (looks(), [10.0 * at_s for at_s in range(20)]),
-        ([], []),
-    ],
+    "seen", [looks([100 * at_s for at_s in range(20)]), looks([0] * 20, refused=1), looks([])], ids=str
 )
-def test_a_rate_is_not_held_when_something_falls_behind(seen: list[object], backlogs: list[float]) -> None:
-    """Accepting, receiving, or the backlog between them."""
-    assert not was_held(seen, backlogs, 100)  # type: ignore[arg-type]
+def test_a_rate_is_not_held_when_something_falls_behind(seen: list[Look]) -> None:
+    """Or is refused, or was never looked at."""
+    assert not was_held(seen, 1000, batch_items=100)
 
 
 def test_what_the_beginning_leaves_behind_is_not_judged() -> None:
     """Queues fill in the first seconds of any rate."""
-    early = [a_look(float(at_s), asked=100, accepted=20) for at_s in range(5)]
-
-    assert was_held([*early, *looks()[5:]], [0.0] * 5 + [200.0] * 15, 100)  # type: ignore[list-item]
+    assert was_held(looks([0, 200, 400, 600, 800, *[900] * 15]), 1000, batch_items=100)
