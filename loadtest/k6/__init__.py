@@ -8,16 +8,8 @@ from typing import Any, Final
 from loadtest import profiles
 
 PROFILES: Final = Path(__file__).with_name("profiles.js")
-_NOT_FOR_K6: Final = (
-    "arrivals",
-    "idle_s",
-    "limit_s",
-    "sample_s",
-    "share_of_capacity",
-    "target",
-    "receivers",
-    "warm_up_s",
-)
+_TAKEN: Final = ("name", "kind", "about", "drain_s", "stages", "mix", "generator", "search")
+_LIMITS: Final = ("refused", "unanswered", "accept_", "receiver_", "capacity_")  # what k6 can judge, by their beginning
 _HEAD: Final = "// Written by `python -m loadtest.k6` from loadtest/profiles.toml; do not edit.\n"
 
 
@@ -28,4 +20,6 @@ def script() -> str:
 
 
 def _for_k6(profile: profiles.Profile) -> dict[str, Any]:
-    return {name: value for name, value in asdict(profile).items() if name not in _NOT_FOR_K6}
+    whole = asdict(profile)
+    limits = {name: value for name, value in profile.limits.items() if name.startswith(_LIMITS)}
+    return {name: whole[name] for name in _TAKEN} | {"limits": limits}

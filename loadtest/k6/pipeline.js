@@ -173,10 +173,11 @@ function text(bytes) {
 function item() {
   const channel = drawn(mix.channels);
   const ordered = Math.random() < mix.ordered_share ? `"ordering_key":"order-${Math.floor(Math.random() * KEYS)}",` : "";
-  const hook = HOOKS.length ? `"recipient":"${HOOKS[Math.floor(Math.random() * HOOKS.length)]}",` : "";
+  const n = Math.floor(Math.random() * mix.recipients);
+  const hook = HOOKS.length ? `"recipient":"${HOOKS[n % HOOKS.length].replace("{n}", n)}",` : "";
   const head =
     channel === "email"
-      ? '"channel":"email","recipient":"ada@example.org","subject":"It is on its way",'
+      ? `"channel":"email","recipient":"ada-${n}@example.org","subject":"It is on its way",`
       : `"channel":"webhook",${hook}"payload":{"order":"4711","state":"shipped"},`;
   const metadata = '"metadata":{"order":"4711","source":"load test"}';
   return `{${ordered}${head}"message":${text(Number(drawn(mix.message_bytes)))},${metadata}}`;

@@ -41,10 +41,6 @@ export const profiles = {
       "precision": 0.08
     },
     "limits": {
-      "lost": 0.0,
-      "on_their_way": 0.0,
-      "doubled": 0.0,
-      "unexplained": 0.0,
       "refused": 0.0,
       "unanswered": 0.0,
       "accept_p99_ms": 1000.0,
@@ -92,16 +88,10 @@ export const profiles = {
       "precision": 0.08
     },
     "limits": {
-      "lost": 0.0,
-      "on_their_way": 0.0,
-      "doubled": 0.0,
-      "unexplained": 0.0,
       "refused": 0.0,
       "unanswered": 0.0,
       "receiver_p50_ms": 12.0,
-      "receiver_p99_ms": 50.0,
-      "idle_cpu_percent": 3.0,
-      "idle_process_mib": 120.0
+      "receiver_p99_ms": 50.0
     }
   },
   "stress": {
@@ -142,10 +132,6 @@ export const profiles = {
       "precision": 0.08
     },
     "limits": {
-      "lost": 0.0,
-      "on_their_way": 0.0,
-      "doubled": 0.0,
-      "unexplained": 0.0,
       "refused": 0.0,
       "unanswered": 0.0,
       "capacity_per_s": 5000.0
@@ -217,10 +203,6 @@ export const profiles = {
       "precision": 0.08
     },
     "limits": {
-      "lost": 0.0,
-      "on_their_way": 0.0,
-      "doubled": 0.0,
-      "unexplained": 0.0,
       "refused": 0.0,
       "unanswered": 0.0
     }
@@ -266,15 +248,9 @@ export const profiles = {
       "precision": 0.08
     },
     "limits": {
-      "lost": 0.0,
-      "on_their_way": 0.0,
-      "doubled": 0.0,
-      "unexplained": 0.0,
       "refused": 0.0,
       "unanswered": 0.0,
-      "receiver_p99_ms": 250.0,
-      "memory_growth": 1.05,
-      "dead_rows_growth": 1.5
+      "receiver_p99_ms": 250.0
     }
   }
 };
