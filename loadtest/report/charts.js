@@ -8,6 +8,7 @@ const POINTS_UP_TO = 60;
 const TIME_STEPS_S = [0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400];
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
 const exact = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
+const FROM_ZERO = { min: { pad: 0.05, soft: 0, mode: 1 }, max: { pad: 0.1, soft: 0, mode: 1 } };
 const shown = []; // every plot in the page
 
 function colour(name) {
@@ -79,8 +80,19 @@ function line(label, index, chart, points) {
   };
 }
 
+function isWhole(at, min, max) {
+  return min === null || (min <= at[0] && max >= at[at.length - 1]);
+}
+
+// From the first to the last instant of several charts, so that one time stands at one place in all of them.
+function span(charts) {
+  const ends = charts.flatMap(({ tables }) => tables.flatMap(([at]) => [at[0], at[at.length - 1]]));
+  const [first, last] = [Math.min(...ends), Math.max(...ends)];
+  return [first, last > first ? last : first + 1];
+}
+
 // chart: {log, labels, tables} as charts.py writes it, with `colours` and `dashes` per line if they matter.
-function draw(element, chart, { events = [], took_s = 0, sync }) {
+function draw(element, chart, { events = [], sync, whole }) {
   const data = chart.tables.length === 1 ? chart.tables[0] : uPlot.join(chart.tables);
   const width = () => Math.max(240, element.clientWidth);
   const plot = new uPlot(
@@ -89,8 +101,8 @@ function draw(element, chart, { events = [], took_s = 0, sync }) {
       height: HEIGHT_PX,
       cursor: { sync: { key: sync, setSeries: false }, drag: { x: true, y: false }, points: { size: 6 } },
       scales: {
-        x: { time: false, range: (u, min, max) => (max > min ? [min, max] : [0, Math.max(took_s, 1)]) },
-        y: chart.log ? { distr: 3 } : { range: { min: { pad: 0.05, soft: 0, mode: 1 }, max: { pad: 0.1, soft: 1e-9, mode: 1 } } },
+        x: { time: false, range: (u, min, max) => (isWhole(u.data[0], min, max) ? whole : [min, max]) },
+        y: chart.log ? { distr: 3 } : { range: (u, min, max) => (max ? uPlot.rangeNum(min, max, FROM_ZERO) : [0, 1]) },
       },
       axes: axes(chart.log),
       series: [

@@ -13,16 +13,18 @@ HINTS: Final[dict[Group, str]] = {
     "a backlog grows; where accepted stays below asked, the API is at its end.",
     "latency": "Counted from the instant at which a request was meant to start, so that waiting for a slow answer "
     "is part of the figure. High percentiles that leave the median behind mean a queue; all rising means overload.",
-    "backlog": "What is accepted and not yet delivered. Rows that gather in the outbox point at the relay; "
-    "a backlog beside an empty outbox points at delivery or at the receivers. It must not grow to the end.",
-    "lag": "Records in Kafka that their consumer has not read yet. A lag that grows says that this consumer is slower "
-    "than what comes in.",
+    "backlog": "What is accepted and waits. Rows that gather in the outbox point at the relay, records that nobody has "
+    "read yet (consumer lag) at delivery; without either it is the receivers. It must not grow to the end.",
+    "lag": "How old the oldest is of what waits. An age that grows says that the next stage is slower than what comes "
+    "in; one that jumps and falls was a pause.",
     "cpu": "What each process uses. A Python process that stays at one whole core is the bottleneck; all cores in use "
     "together mean that the machine is.",
     "memory": "Resident memory of each process. A line that still rises at the end of a long run is a leak.",
     "database": "What PostgreSQL says of itself. Dead rows that only rise mean that vacuum does not keep up.",
-    "retries": "Attempts after the first, and dead letters by state. After the receivers heal, this must fall to rest.",
+    "retries": "Deliveries that receivers refused, and attempts after the first. Once the receivers have healed, both "
+    "must come to rest.",
 }
+ORDER: Final = list(HINTS)
 BENCH_HINT: Final = "Each point is a round; those that are compared take turns within it."
 _LOG_FROM = 50.0  # highest to lowest: from here on a straight axis shows the highest line only
 _DIGITS = 5
@@ -78,13 +80,13 @@ def charts(result: RunResult) -> list[Chart]:
 
     The lines of a bench are named `stage/contender`; there each stage has charts of its own.
     """
-    bench, groups = result.kind == "bench", list(HINTS)
+    bench = result.kind == "bench"
     found: dict[tuple[str, Group, str], list[Series]] = {}
     for series in filter(read, result.series):
         stage = series.name.partition("/")[0] if bench else ""
         found.setdefault((stage, series.group, series.unit), []).append(series)
     stages = [stage for stage, _, _ in found]
-    keys = sorted(found, key=lambda key: (stages.index(key[0]), groups.index(key[1])))
+    keys = sorted(found, key=lambda key: (stages.index(key[0]), ORDER.index(key[1])))
     hints = [BENCH_HINT if bench else HINTS[group] for _, group, _ in keys]
     return [
         Chart(number, *key, found[key], "" if hint in hints[:number] else hint)

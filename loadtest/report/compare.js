@@ -87,7 +87,7 @@
   }
 
   // The charts of a group are drawn when it is opened first: a hidden element has no width to draw in.
-  function group(name, pairs, took_s) {
+  function group(name, pairs, whole) {
     const details = place.appendChild(make("details"));
     details.appendChild(make("summary", name));
     const grid = details.appendChild(make("div", null, { class: "charts" }));
@@ -99,7 +99,7 @@
         const chart = {
           log: false, labels: ["A", "B"], tables: [one.table, other.table], colours: [0, 1], dashes: [[], [6, 3]],
         };
-        draw(made.appendChild(make("div", null, { class: "plot" })), chart, { took_s, sync: "compare" });
+        draw(made.appendChild(make("div", null, { class: "plot" })), chart, { sync: "compare", whole });
       }
     });
     details.open = OPEN_AT_FIRST.includes(name);
@@ -113,8 +113,9 @@
     place.appendChild(make("h2", "Over time"));
     place.appendChild(make("p", "What both measured, A drawn through and B dashed; of latencies each point is the highest of " +
       "its stretch of time, of all else the mean.", { class: "hint" }));
+    const whole = span(pairs.flat().map(({ table }) => ({ tables: [table] })));
     for (const name of new Set(pairs.map(([one]) => one.group))) {
-      group(name, pairs.filter(([one]) => one.group === name), Math.max(a.took_s, b.took_s));
+      group(name, pairs.filter(([one]) => one.group === name), whole);
     }
   }
 

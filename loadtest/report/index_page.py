@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.report.charts import read, thinned
+from loadtest.report.charts import ORDER, read, thinned
 from loadtest.report.figures import duration, instant, number, title, verdict, verdict_words
 from loadtest.report.inlining import page, write_whole
 from loadtest.results import Latency, ResultError, RunResult, load
@@ -93,14 +93,13 @@ def for_comparison(one: Row) -> dict[str, Any]:
     return {
         "title": f"{one.title}, {instant(result.started_at)}",
         "verdict": one.verdict_words,
-        "took_s": result.took_s,
         "facts": facts,
         "limits": {limit.name: asdict(limit) for limit in result.limits},
         "latencies": {latency.name: asdict(latency) for latency in result.latencies},
         "counts": result.counts,
         "series": [
             {"group": series.group, "unit": series.unit, "name": series.name, "table": thinned(series, _POINTS)}
-            for series in result.series
+            for series in sorted(result.series, key=lambda series: ORDER.index(series.group))
             if read(series)
         ],
     }

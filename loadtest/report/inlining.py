@@ -67,7 +67,13 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": figures.number, "duration": figures.duration, "instant": figures.instant}
+    environment.filters["breakable"] = breakable
     return environment
+
+
+def breakable(name: str) -> Markup:
+    """Let a long name break at its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _with_licence() -> str:

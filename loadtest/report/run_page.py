@@ -16,7 +16,6 @@ def render(result: RunResult) -> str:
     data = {
         "charts": [for_browser(chart) for chart in drawn],
         "events": [{"at_s": event.at_s, "text": event.text} for event in result.events],
-        "took_s": result.took_s,
     }
     return page(
         "run.html",

@@ -14,7 +14,7 @@ from loadtest.report.inlining import UPLOT, as_json
 from loadtest.results import Event, Limit, RunResult, from_json, to_json
 from tests.unit.loadtest.runs import HOSTILE, a_run, lines
 
-VOID = {"meta", "link", "input"}
+VOID = {"meta", "link", "input", "wbr"}
 
 
 class Page(HTMLParser):
@@ -83,7 +83,7 @@ def test_a_page_shows_what_was_measured() -> None:
         "1 of 2 limits not held",
         "accept to receiver, p99 <= 250 ms 412 ms not held",
         "asked 40,000",
-        "accept_to_receiver ms 40,000 9.80 30.1 412 800 1,250",
+        "accept_ to_ receiver ms 40,000 9.80 30.1 412 800 1,250",
         "A note of the run.",
         "python -m loadtest run load --seed 7",
         "60 s the rate doubles",
