@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadtest.bench.frame import Stage
-from loadtest.bench.stages import accept, deliver, idle, relay, whole, write_back
+from loadtest.bench.stages import accept, deliver, idle, relay, stored, whole, write_back
 
 STAGES: Final[dict[str, Stage]] = {
     stage.name: stage
@@ -22,5 +22,6 @@ STAGES: Final[dict[str, Stage]] = {
         whole.LATENCY,
         whole.LATENCY_AT_HALF,
         idle.STAGE,
+        stored.STAGE,
     )
 }

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 import psycopg
@@ -67,9 +68,9 @@ class Rig:
         broker.start()
         return broker
 
-    def installation(self, name: str, *, brokers: str | None = None) -> "Installation":
-        """Make an empty database and fresh topics, on our Kafka unless `brokers` names others."""
-        return Installation(self, name, brokers=brokers)
+    def installation(self, name: str, *, brokers: str | None = None, dsn: str | None = None) -> "Installation":
+        """Make an empty database and fresh topics, unless `dsn` or `brokers` name others."""
+        return Installation(self, name, brokers=brokers, dsn=dsn)
 
     def start(
         self, name: str, argv: Sequence[str | Path], environ: Mapping[str, str], *, cwd: Path | None = None
@@ -123,11 +124,11 @@ class Service:
 class Installation:
     """One database and one set of topics, and the services that run on them."""
 
-    def __init__(self, rig: Rig, name: str, *, brokers: str | None = None) -> None:
+    def __init__(self, rig: Rig, name: str, *, brokers: str | None, dsn: str | None) -> None:
         self.rig, self.name = rig, name
         self.topics = Topics(f"bench.{name}")
         self._brokers = brokers
-        self.dsn = rig.postgres.create_database(f"bench_{name}", template=TEMPLATE)
+        self.dsn = dsn or rig.postgres.create_database(f"bench_{name}", template=TEMPLATE)
 
     @property
     def on_kafka(self) -> bool:
@@ -159,6 +160,12 @@ class Installation:
             "idempotency_keys, ordering_queue, ordering_turns",
             "CHECKPOINT",
         )
+
+    def remove_since(self, first: UUID) -> None:
+        """Remove all that was accepted from this id on, and the whole outbox; what was stored before stays."""
+        with self.connect() as conn:
+            conn.execute("TRUNCATE outbox")
+            conn.execute("DELETE FROM notifications WHERE id >= %s", (first,))
 
     def settle(self) -> None:
         """Vacuum what the last round left and write a checkpoint, without removing anything."""

@@ -14,6 +14,7 @@ from loadtest.bench.http_client import drive, post
 from loadtest.bench.pgbench import PgbenchInsert
 from loadtest.bench.rig import Installation, Rig
 from loadtest.bench.stages.copying import CopyBatches
+from shared.model import uuid7
 
 USED_FILE: Final = "BENCH_USED_FILE"
 """Names a file that a stand-in makes once it has done what it is there for."""
@@ -22,6 +23,7 @@ CONNECTIONS: Final = 16
 BATCH_CONNECTIONS: Final = 4
 BATCH_ITEMS: Final = 1_000
 CHANNELS: Final = ("email", "webhook")
+_INSIDE: Final = "loadtest.bench.inside"
 
 
 class HttpServer:
@@ -52,6 +54,7 @@ class HttpServer:
 
     def round(self) -> Sample:
         """Serve for a while and count the answers; a fifth of that time before it warms everything up."""
+        first = uuid7()
         if self._keep:
             self._installation.settle()
         else:
@@ -65,6 +68,8 @@ class HttpServer:
             answers = uvloop.run(drive(api.port, self._requests, connections=self._connections, seconds=self._seconds))
             cpu_s = meter.read()
         answers.expect(202)
+        if self._keep:
+            self._installation.remove_since(first)
         return Sample(answers.count * self._work_per_answer, answers.took_s, cpu_s)
 
     def teardown(self) -> None:
@@ -86,10 +91,10 @@ def _single(rig: Rig, plan: Plan) -> list[Contender]:
         server(
             "two inserts",
             "the same endpoint, its write as BEGIN, INSERT, INSERT, COMMIT",
-            "loadtest.bench.inside.two_inserts",
+            f"{_INSIDE}.two_inserts",
             proof=True,
         ),
-        server("hello", "a Flask hello that reads the body, in the same gunicorn", "loadtest.bench.inside.hello"),
+        server("hello", "a Flask hello that reads the body, in the same gunicorn", f"{_INSIDE}.hello"),
         PgbenchInsert(installation, clients=CONNECTIONS, seconds=seconds),
     ]
 
@@ -99,16 +104,22 @@ def _batch(rig: Rig, plan: Plan) -> list[Contender]:
     bodies = batches(plan.seed, count=plan.pick(8, 2), size=BATCH_ITEMS, channels=CHANNELS)
     path = f"{PATH}/batch"
     requests = [post(path, body) for body in bodies]
-    return [
-        HttpServer(
+
+    def server(name: str, what: str, module: str | None = None) -> Contender:
+        return HttpServer(
             installation,
-            "ours",
-            f"POST {path}, {BATCH_ITEMS} items a request, {BATCH_CONNECTIONS} connections",
+            name,
+            what,
             requests,
             connections=BATCH_CONNECTIONS,
             seconds=plan.pick(8.0, 0.5),
+            module=module,
             work_per_answer=BATCH_ITEMS,
-        ),
+        )
+
+    return [
+        server("ours", f"POST {path}, {BATCH_ITEMS} items a request, {BATCH_CONNECTIONS} connections"),
+        server("ours, jsonb", "the same, written by the statement for keyed batches", f"{_INSIDE}.batch_by_jsonb"),
         *(
             CopyBatches(installation, requests, batches=plan.pick(120, 4), connections=connections)
             for connections in (1, BATCH_CONNECTIONS)

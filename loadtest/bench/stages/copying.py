@@ -17,7 +17,7 @@ from loadtest.bench.rig import Installation
 _ROWS: Final = 1_000
 _OUTBOX: Final[LiteralString] = "notification_id, bucket, topic, key, value, headers, created_at"
 Chunk = tuple[bytes, bytes]
-"""A thousand notifications and their outbox rows, in COPY's text format."""
+"""A thousand notifications and their outbox rows, in COPY's binary format, the faster one."""
 
 
 class CopyBatches:
@@ -70,24 +70,27 @@ class CopyBatches:
 
 def _chunk(conn: psycopg.Connection[Any], number: int) -> Chunk:
     window = f"ORDER BY id LIMIT {_ROWS} OFFSET {number * _ROWS}"
-    notifications = _read(conn, f"SELECT * FROM notifications {window}")
     ids = f"SELECT id FROM notifications {window}"
-    outbox = _read(conn, f"SELECT {_OUTBOX} FROM outbox WHERE notification_id IN ({ids}) ORDER BY seq")
-    if notifications.count(b"\n") != _ROWS or outbox.count(b"\n") != _ROWS:
-        raise BenchError("the API did not write a row and an outbox row for each item")
-    return notifications, outbox
+    return (
+        _read(conn, f"SELECT * FROM notifications {window}"),
+        _read(conn, f"SELECT {_OUTBOX} FROM outbox WHERE notification_id IN ({ids}) ORDER BY seq"),
+    )
 
 
 def _read(conn: psycopg.Connection[Any], query: str) -> bytes:
-    with conn.cursor().copy(f"COPY ({query}) TO STDOUT".encode()) as copy:
-        return b"".join(bytes(block) for block in copy)
+    cursor = conn.cursor()
+    with cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT binary)".encode()) as copy:
+        content = b"".join(bytes(block) for block in copy)
+    if cursor.rowcount != _ROWS:
+        raise BenchError("the API did not write a row and an outbox row for each item")
+    return content
 
 
 def _write(conn: psycopg.Connection[Any], chunks: Sequence[Chunk]) -> None:
     cursor = conn.cursor()
     for notifications, outbox in chunks:
         with conn.transaction():
-            with cursor.copy("COPY notifications FROM STDIN") as copy:
+            with cursor.copy("COPY notifications FROM STDIN (FORMAT binary)") as copy:
                 copy.write(notifications)
-            with cursor.copy(f"COPY outbox ({_OUTBOX}) FROM STDIN".encode()) as copy:
+            with cursor.copy(f"COPY outbox ({_OUTBOX}) FROM STDIN (FORMAT binary)".encode()) as copy:
                 copy.write(outbox)
