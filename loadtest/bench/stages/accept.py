@@ -1,6 +1,6 @@
 """Accepting: the API as it runs, beside COPY, beside the same endpoint written plainly, and beside a bare Flask."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -42,11 +42,13 @@ class HttpServer:
         work_per_answer: int = 1,
         keep: bool = False,
         proof: bool = False,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.what = name, what
         self._installation, self._requests, self._module = installation, requests, module
         self._connections, self._seconds = connections, seconds
         self._work_per_answer, self._keep = work_per_answer, keep
+        self._environ = dict(environ or {})
         self._proof = installation.rig.directory / f"{name}-used" if proof else None
 
     def setup(self) -> None:
@@ -59,7 +61,7 @@ class HttpServer:
             self._installation.settle()
         else:
             self._installation.empty()
-        environ = {USED_FILE: str(self._proof)} if self._proof else {}
+        environ = self._environ | ({USED_FILE: str(self._proof)} if self._proof else {})
         with self._installation.running("api_service", module=self._module, **environ) as api:
             uvloop.run(drive(api.port, self._requests, connections=self._connections, seconds=self._seconds / 5))
             if self._proof and not self._proof.exists():

@@ -1,7 +1,7 @@
 """Delivering what waits in Kafka: to a provider that answers at once, by webhook, by mail."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -38,11 +38,12 @@ class Delivery:
         item_bytes: int = 600,
         receiving: bool = True,
         keep: bool = False,
+        processes: int = 1,
     ) -> None:
         self.name, self.what = name, f"{what}; {count:,} waiting"
         self._installation, self._count, self._channel, self._module = installation, count, channel, module
         self._environ, self._item_bytes, self._receiving = dict(environ or {}), item_bytes, receiving
-        self._keep, self._rounds = keep, 0
+        self._keep, self._processes, self._rounds = keep, processes, 0
 
     def setup(self) -> None:
         """Nothing is needed but the installation."""
@@ -69,8 +70,12 @@ class Delivery:
             environ = {"DELIVERY_CHANNELS": self._channel, **self._environ}
             if received:
                 environ["SMTP_PORT"] = str(received.mail_port)
-            with installation.running("delivery_consumer", module=self._module, **environ) as consumer:
-                sample = self._measured(consumer)
+            with ExitStack() as consuming:
+                consumers = [
+                    consuming.enter_context(installation.running("delivery_consumer", module=self._module, **environ))
+                    for _ in range(self._processes)
+                ]
+                sample = self._measured(consumers)
             if received and received.received() != self._count:
                 raise BenchError(f"{received.received()} of {self._count} were received")
         return sample
@@ -78,14 +83,14 @@ class Delivery:
     def teardown(self) -> None:
         """Nothing is left."""
 
-    def _measured(self, consumer: Service) -> Sample:
+    def _measured(self, consumers: Sequence[Service]) -> Sample:
         rig = self._installation.rig
         warm = self._count // _WARM_UP
-        wait_for(lambda: _delivered(consumer) >= warm, timeout_s=_WITHIN_S, what="the first deliveries", poll_s=0.01)
-        servers = {"postgres": rig.postgres.process.pid, "kafka": rig.kafka.process.pid}
-        meter = Meter({PROCESS: consumer.pid, **servers})
-        before, began = _delivered(consumer), time.perf_counter()
-        wait_for(lambda: _delivered(consumer) >= self._count, timeout_s=_WITHIN_S, what="all deliveries", poll_s=0.02)
+        wait_for(lambda: _delivered(consumers) >= warm, timeout_s=_WITHIN_S, what="the first deliveries", poll_s=0.01)
+        servers = {"postgres": [rig.postgres.process.pid], "kafka": [rig.kafka.process.pid]}
+        meter = Meter({PROCESS: [one.pid for one in consumers], **servers})
+        before, began = _delivered(consumers), time.perf_counter()
+        wait_for(lambda: _delivered(consumers) >= self._count, timeout_s=_WITHIN_S, what="all deliveries", poll_s=0.02)
         with self._installation.connect() as conn:
             query = "SELECT NOT EXISTS (SELECT FROM delivery_attempts WHERE outcome = 'begun')"
             wait_for(
@@ -102,8 +107,8 @@ class Delivery:
             raise BenchError(f"{found} attempts did not end as accepted")
 
 
-def _delivered(consumer: Service) -> float:
-    return consumer.metrics().get(DELIVERIES, 0.0)
+def _delivered(consumers: Sequence[Service]) -> float:
+    return sum(one.metrics().get(DELIVERIES, 0.0) for one in consumers)
 
 
 def _consume(rig: Rig, plan: Plan) -> list[Contender]:
