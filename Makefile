@@ -109,13 +109,15 @@ report: install  ## pages of all load tests so far, and an index that compares t
 	@$(BIN)/python -m loadtest report $(ARGS)
 
 bench: install  ## each stage alone, beside its limit and its peers, in interleaved rounds
-	@$(BIN)/python -m loadtest bench $(ARGS)
+	@$(BIN)/python -m loadtest.peers
+	@$(BIN)/python -m loadtest bench --seed $(SEED) $(ARGS)
 
 lock: install  ## resolve anew and write locks/*.txt: one resolution, a file per image
 	@$(BIN)/python -m pip install --quiet uv==0.13.8
 	@$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) -o locks/dev.txt
 	@for extra in $(EXTRAS); do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra -c locks/dev.txt $(LOCK_FLAGS) -o locks/$$extra.txt; done
+	@$(BIN)/uv pip compile loadtest/peers/pyproject.toml -c locks/dev.txt $(LOCK_FLAGS) -o loadtest/peers/locks/peers.txt
 
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 

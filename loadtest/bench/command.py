@@ -1,7 +1,7 @@
 """`python -m loadtest bench`: runs stages, prints tables, writes the result."""
 
-import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,14 +14,15 @@ import click
 from rich.console import Console
 
 from infra.local.errors import LocalStackError
-from loadtest import results
+from infra.local.postgres import program
+from loadtest import results, surroundings
 from loadtest.bench import outcome as outcomes
 from loadtest.bench.figures import Sample
 from loadtest.bench.frame import BenchError, Plan, Stage, Told, run_rounds
-from loadtest.bench.machine import machine, versions
 from loadtest.bench.outcome import StageOutcome
 from loadtest.bench.registry import STAGES
 from loadtest.bench.rig import Rig
+from loadtest.peers import environment
 
 NOT_HELD: Final = 1
 BROKEN: Final = 3
@@ -56,10 +57,10 @@ def command(
     result = outcomes.result(
         run.outcomes,
         plan,
-        command=shlex.join(["python", "-m", "loadtest", *sys.argv[1:]]),
+        command=surroundings.command(),
         started_at=run.started_at.isoformat(timespec="seconds"),
         took_s=time.monotonic() - run.began,
-        versions=versions(),
+        versions=run.versions,
         machine=run.machine,
         broken_off=broken_off,
     )
@@ -68,16 +69,23 @@ def command(
     sys.exit(BROKEN if result.broken_off else 0 if result.held else NOT_HELD)
 
 
+def _others() -> dict[str, str]:
+    """Return the versions of what the load tests do not use, or do not see."""
+    done = subprocess.run([program("postgres"), "--version"], capture_output=True, text=True, check=True)
+    return {"postgresql": done.stdout.split()[-1], **environment.versions()}
+
+
 class _Run:
     """One run of the command."""
 
     def __init__(self, plan: Plan, wanted: frozenset[str], keep_logs: Path | None) -> None:
         self._plan, self._wanted, self._keep_logs = plan, wanted, keep_logs
         self.console = Console()
-        self.machine = machine()
+        self.machine = surroundings.machine()
+        self.versions = surroundings.versions(database_url=None, embedded=True) | _others()
         self.started_at, self.began = datetime.now(UTC), time.monotonic()
         self.outcomes: list[StageOutcome] = []
-        told = ", ".join(f"{name} {value}" for name, value in {**self.machine, **versions()}.items())
+        told = ", ".join(f"{name} {value}" for name, value in {**self.machine, **self.versions}.items())
         self.console.print(f"seed {plan.seed}, {plan.rounds} rounds{', quick' if plan.quick else ''}; {told}")
 
     def stages(self, stages: Sequence[Stage]) -> str | None:

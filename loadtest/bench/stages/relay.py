@@ -90,6 +90,8 @@ class RelayUnderSnapshot(Relays):
                     passed += 500
                 else:
                     time.sleep(0.05)
+            query = "SELECT NOT EXISTS (SELECT FROM outbox)"
+            wait_for(lambda: conn.execute(query).fetchall()[0][0], timeout_s=60, what="the outbox to drain")
 
     def round(self) -> Sample:
         """Measure without emptying the table: TRUNCATE would remove what the snapshot keeps."""
