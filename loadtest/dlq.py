@@ -144,7 +144,7 @@ def judge(running: Running, watch: Watch) -> None:
         ("retries are counted", letters.miscounted(), "whose count is not that of their attempts"),
         ("everything ended", letters.unended(), "neither sent nor failed"),
     ):
-        found.limits.append(Limit(name, f"0 {of}", f"{count:,} {of}", count == 0))
+        found.limits.append(Limit(name, f"none {of}", f"{count:,}", count == 0))
     if "overdue_s" in limits:
         found.limits.append(at_most("overdue_s", limits["overdue_s"], watch.overdue_s, "s"))
     for way in WAYS:

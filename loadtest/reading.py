@@ -52,12 +52,12 @@ class Table:
         return {key: float(weight) for key, weight in value.items() if weight > 0}
 
     def numbers(self, name: str) -> dict[str, float]:
-        """Read names with numbers from 0 on."""
+        """Read names with numbers from 0 on; those that are false are left out."""
         value = self._left.pop(name, {})
         if not isinstance(value, Mapping):
             return self._fault(name, value, "a table of numbers", {})
         inner = Table(value, self._path(name), self._faults)
-        return {key: inner.number(key) for key in value}
+        return {key: inner.number(key) for key, one in value.items() if one is not False}
 
     def texts(self, name: str) -> dict[str, str]:
         """Read names with texts."""

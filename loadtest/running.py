@@ -249,7 +249,7 @@ class Running:
             "requests_started_late": counts["late"],
             "foreign": counts["foreign"],
         }
-        if books.missing:
+        if missing["lost"] or missing["on_their_way"]:
             notes.append(f"Accepted and not received, for example: {named(books.missing)}")
         if books.unexplained:
             notes.append(f"Received and never asked for, for example: {named(books.unexplained)}")

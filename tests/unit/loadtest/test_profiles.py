@@ -37,6 +37,12 @@ def test_a_value_is_changed_for_one_run() -> None:
     assert (profile.mix.batch_items, profile.arrivals) == (7, "even")
 
 
+def test_a_limit_may_be_taken_away() -> None:
+    """Of those that `default` names for all."""
+    assert "lost" in profiles.load("smoke").limits
+    assert "lost" not in profiles.load("smoke", ["limits.lost=false"]).limits
+
+
 def test_a_rate_scales_all_stages() -> None:
     """A spike at half the rate is half the spike."""
     profile = profiles.load("spike", ["stages=[{for_s=1,rate_per_s=10},{for_s=2,rate_per_s=10,to_per_s=100}]"])

@@ -1,0 +1,89 @@
+"""A pipeline that keeps no promise but those it is told to: accepts, and posts to the receivers from memory.
+
+`--lose 50` loses every fiftieth notification, `--double 50` delivers it twice, `--invent 50` delivers another one that
+nobody asked for; `--refuse 50` answers every fiftieth request with 503.
+"""
+
+import asyncio
+import uuid
+from urllib.parse import urlsplit
+
+import click
+import orjson
+
+from infra.local.http_server import Request, Response, json_response, listen, until_stopped
+
+
+class Pipeline:
+    """Counts, accepts, delivers."""
+
+    def __init__(self, **every: int) -> None:
+        self._every = every
+        self._requests = self._notifications = 0
+        self._queues: dict[int, asyncio.Queue[bytes]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        if request.method != "POST":
+            return json_response({"status": "ok"})
+        self._requests += 1
+        if self._is_one_of("refuse", self._requests):
+            return json_response({}, status=503)
+        body = request.json()
+        made = [self._accept(item) for item in (body if isinstance(body, list) else [body])]
+        return json_response({"notifications": made} if isinstance(body, list) else made[0], status=202)
+
+    def _is_one_of(self, what: str, count: int) -> bool:
+        every = self._every[what]
+        return every > 0 and count % every == 0
+
+    def _accept(self, item: dict[str, str]) -> dict[str, str]:
+        self._notifications += 1
+        id_ = str(uuid.uuid4())
+        if not self._is_one_of("lose", self._notifications):
+            self._deliver(id_, item)
+        if self._is_one_of("double", self._notifications):
+            self._deliver(id_, item)
+        if self._is_one_of("invent", self._notifications):
+            self._deliver(str(uuid.uuid4()), item)
+        return {"id": id_}
+
+    def _deliver(self, id_: str, item: dict[str, str]) -> None:
+        url = urlsplit(item["recipient"])
+        body = orjson.dumps({"data": {"message": item["message"]}})
+        head = f"POST {url.path} HTTP/1.1\r\nHost: x\r\nwebhook-id: {id_}\r\nContent-Length: {len(body)}\r\n\r\n"
+        port = url.port or 80
+        if port not in self._queues:
+            self._queues[port] = asyncio.Queue()
+            task = asyncio.get_running_loop().create_task(self._post(port))
+            self._tasks.add(task)
+        self._queues[port].put_nowait(head.encode() + body)
+
+    async def _post(self, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while True:
+            writer.write(await self._queues[port].get())
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2 if b" 200 " in head else 0)
+
+
+async def serve(port: int, **every: int) -> None:
+    """Serve until SIGTERM."""
+    async with await listen(Pipeline(**every).handle, host="127.0.0.1", port=port):
+        await until_stopped()
+
+
+@click.command(help=__doc__)
+@click.option("--port", type=int, required=True)
+@click.option("--lose", type=int, default=0)
+@click.option("--double", type=int, default=0)
+@click.option("--invent", type=int, default=0)
+@click.option("--refuse", type=int, default=0)
+def main(port: int, **every: int) -> None:
+    """Serve."""
+    asyncio.run(serve(port, **every))
+
+
+if __name__ == "__main__":
+    main()

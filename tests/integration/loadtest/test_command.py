@@ -1,0 +1,108 @@
+"""Whole runs of the load test against a pipeline that may lie: what it does wrong has to be noticed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.local.ports import free_port
+from infra.local.processes import Supervisor
+from infra.local.stack import REPOSITORY
+from loadtest.results import RunResult, load
+
+Start = Callable[..., str]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a stand-in for the pipeline; return its URL."""
+    with Supervisor(tmp_path / "logs") as supervisor:
+
+        def started(*options: str) -> str:
+            port = free_port()
+            command = [sys.executable, "-m", "tests.integration.loadtest.stand_in", f"--port={port}", *options]
+            process = supervisor.process("stand-in", command, cwd=REPOSITORY).start()
+            process.wait_healthy(f"http://127.0.0.1:{port}/health/ready")
+            return f"http://127.0.0.1:{port}"
+
+        yield started
+
+
+def arguments(reports: Path, for_s: float) -> list[str]:
+    chosen = {
+        "mix.channels": "{webhook = 1}",
+        "stages": f"[{{for_s = {for_s}, rate_per_s = 400}}]",
+        "warm_up_s": "0.5",
+        "drain_s": "3",
+        "generator.processes": "2",
+        "receivers.origins": "2",
+    }
+    sets = [f"--set={key}={value}" for key, value in chosen.items()]
+    return [sys.executable, "-m", "loadtest", "run", "smoke", f"--reports={reports}", *sets]
+
+
+def run(url: str, reports: Path) -> tuple[int, str, RunResult]:
+    environ = {**os.environ, "TARGET_URL": url}
+    command = arguments(reports, 2)
+    done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    (path,) = reports.glob("*.json")
+    return done.returncode, done.stdout + done.stderr, load(path)
+
+
+def test_an_honest_pipeline_holds(start: Start, tmp_path: Path) -> None:
+    """Every message is followed to its receiver; the report is there."""
+    code, output, result = run(start(), tmp_path / "reports")
+
+    assert code == 0, output
+    assert result.counts["asked"] > 400
+    assert result.counts["asked"] == result.counts["accepted"] == result.counts["received"]
+    assert {latency.name for latency in result.latencies} >= {"accept", "accept_to_receiver_webhook"}
+    assert {"throughput", "latency", "backlog", "cpu", "memory"} <= {series.group for series in result.series}
+    assert list((tmp_path / "reports").glob("*smoke.html"))
+
+
+@pytest.mark.parametrize(
+    ("option", "limit"),
+    [("--lose=90", "lost"), ("--double=90", "doubled"), ("--invent=90", "unexplained"), ("--refuse=40", "refused")],
+)
+def test_whatever_a_pipeline_does_wrong_is_noticed(start: Start, tmp_path: Path, option: str, limit: str) -> None:
+    """That limit does not hold, and no other."""
+    code, output, result = run(start(option), tmp_path / "reports")
+
+    assert code == 1, output
+    assert [one.name for one in result.limits if not one.held] == [limit], output
+    assert result.counts[limit] > 0
+
+
+def test_ctrl_c_ends_a_run_with_a_report_of_what_was_measured(start: Start, tmp_path: Path) -> None:
+    """Exit 3: nothing is proven; and nothing is left running."""
+    environ = {**os.environ, "TARGET_URL": start()}
+    command = arguments(tmp_path, 60)
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "receiver" in line and "backlog" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + 40
+        rest = process.stdout.read()
+        assert process.wait(max(1.0, deadline - time.monotonic())) == 3, rest
+
+    (path,) = tmp_path.glob("*.json")
+    result = load(path)
+    assert result.broken_off == "ended by Ctrl-C"
+    assert result.counts["accepted"] == result.counts["received"] > 0
+
+
+def test_a_target_that_does_not_answer_breaks_the_run(tmp_path: Path) -> None:
+    """Exit 3, in a sentence."""
+    code, output, result = run(f"http://127.0.0.1:{free_port()}", tmp_path)
+
+    assert code == 3, output
+    assert result.broken_off is not None
+    assert "/health/ready is not answered with 200" in result.broken_off
