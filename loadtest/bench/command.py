@@ -1,5 +1,7 @@
 """`python -m loadtest bench`: runs stages, prints tables, writes the result."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,12 +23,13 @@ from loadtest.bench.figures import Sample
 from loadtest.bench.frame import BenchError, Plan, Stage, Told, run_rounds
 from loadtest.bench.outcome import StageOutcome
 from loadtest.bench.registry import STAGES
-from loadtest.bench.rig import Rig
-from loadtest.peers import environment
+from loadtest.bench.rig import POSTGRES_SETTINGS, REPOSITORY, Rig
+from loadtest.peers import environment, settings
 
 NOT_HELD: Final = 1
 BROKEN: Final = 3
 REPORTS: Final = Path(".local/reports")
+_SECRET: Final = re.compile(r"PASS|SECRET|URL|USER|TOKEN")
 
 
 @click.command("bench")
@@ -62,11 +65,24 @@ def command(
         took_s=time.monotonic() - run.began,
         versions=run.versions,
         machine=run.machine,
+        settings=_settings(),
         broken_off=broken_off,
     )
     path = results.save(result, reports)
     run.console.print(f"written to {path}")
     sys.exit(BROKEN if result.broken_off else 0 if result.held else NOT_HELD)
+
+
+def _settings() -> dict[str, str]:
+    """Return what was set beside the stages: variables of the services in the environment, the server, the peers."""
+    variables = re.findall(r"(?m)^#? ?([A-Z][A-Z_]+)=", (REPOSITORY / ".env.example").read_text())
+    shown = [name for name in variables if name in os.environ and not _SECRET.search(name)]
+    peers = {name: value for name, value in vars(settings).items() if name.isupper()}
+    return {
+        **{f"environment/{name}": os.environ[name] for name in shown},
+        **{f"postgres/{name}": value for name, value in POSTGRES_SETTINGS.items()},
+        **{f"peers/{name}": str(value) for name, value in peers.items()},
+    }
 
 
 def _others() -> dict[str, str]:

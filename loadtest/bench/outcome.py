@@ -70,6 +70,7 @@ def result(
     took_s: float,
     versions: Mapping[str, str],
     machine: Mapping[str, str | int | float],
+    settings: Mapping[str, str],
     broken_off: str | None,
 ) -> RunResult:
     """Return the whole run. A quick one has no limits: its sizes are too small to judge anything by."""
@@ -87,7 +88,8 @@ def result(
         took_s=took_s,
         versions=dict(versions),
         machine=dict(machine),
-        settings={f"{one.stage.name}/{name}": what for one in outcomes for name, what in one.whats.items()},
+        settings={f"{one.stage.name}/{name}": what for one in outcomes for name, what in one.whats.items()}
+        | {**settings},
         limits=[] if plan.quick else [_limit(judged) for one in outcomes for judged in one.judgements],
         series=[series for one in outcomes for series in _series(one)],
         counts={"rounds": plan.rounds, "stages": len(outcomes)},

@@ -4,9 +4,10 @@ Where a project's documentation recommends a value for throughput, that is it; w
 tried on a machine with two cores and the fastest is here. Its reason stands beside each.
 """
 
+import os
 from typing import Final
 
-CORES: Final = 2
+CORES: Final = os.cpu_count() or 2
 
 # Relays and queues. Each hands every record to Kafka and waits for its delivery report.
 

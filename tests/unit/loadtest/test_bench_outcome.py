@@ -41,6 +41,7 @@ def a_result(*, quick: bool = False, fault: str | None = None) -> results.RunRes
         took_s=4.0,
         versions={"python": "3.11"},
         machine={"cores": 2},
+        settings={"postgres/fsync": "on"},
         broken_off=None,
     )
 
