@@ -6,9 +6,9 @@ without pipelining, without encryption.
 
 import asyncio
 import re
+from binascii import unhexlify
 from collections.abc import Callable
 from typing import Any, Final, Protocol
-from uuid import UUID
 
 from loadtest.manners import Manner
 
@@ -17,9 +17,10 @@ DATA_END: Final = b"\r\n.\r\n"
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 GARBAGE: Final = b"\x16\x03\x01 I am no web server\r\n\r\n"
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d+)")
-_WEBHOOK_ID: Final = re.compile(rb"(?i)\r\nwebhook-id:[ \t]*([0-9a-f-]{36})")
+_UUID: Final = rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_WEBHOOK_ID: Final = re.compile(rb"(?i)\r\nwebhook-id:[ \t]*(%b)" % _UUID)
 _ATTEMPT: Final = re.compile(rb"(?i)\r\nnotification-attempt:[ \t]*(\d+)")
-_MAIL_ID: Final = re.compile(rb"(?i)(?:^|\r\n)x-notification-id:[ \t]*([0-9a-f-]{36})")
+_MAIL_ID: Final = re.compile(rb"(?i)(?:^|\r\n)x-notification-id:[ \t]*(%b)" % _UUID)
 _HELLO: Final = b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 4194304\r\n"
 
 
@@ -28,6 +29,11 @@ class Origin(Protocol):
 
     def deliver(self, id_: bytes, content: bytes, *, attempt: int) -> tuple[Manner, float]:
         """Take note of a delivery; return how to answer it, and after how many seconds."""
+
+
+def _id(found: re.Match[bytes] | None) -> bytes:
+    """The 16 bytes of an id as it was found, none where it was not."""
+    return unhexlify(found[1].replace(b"-", b"")) if found else b""
 
 
 class Hook(asyncio.Protocol):
@@ -67,9 +73,7 @@ class Hook(asyncio.Protocol):
         body = bytes(self._buffer[end + 4 : used])
         del self._buffer[:used]
         id_, attempt = _WEBHOOK_ID.search(head), _ATTEMPT.search(head)
-        manner, after_s = self._origin.deliver(
-            UUID(id_[1].decode()).bytes if id_ else b"", body, attempt=int(attempt[1]) if attempt else 0
-        )
+        manner, after_s = self._origin.deliver(_id(id_), body, attempt=int(attempt[1]) if attempt else 0)
         if manner.way == "hang":
             self._waiting = True
         elif after_s > 0:
@@ -157,7 +161,7 @@ class Mail(asyncio.Protocol):
         del self._buffer[: end + len(DATA_END)]
         self._in_data = False
         found = _MAIL_ID.search(content[: content.find(HEAD_END)])
-        manner, after_s = self._origin.deliver(UUID(found[1].decode()).bytes if found else b"", content, attempt=0)
+        manner, after_s = self._origin.deliver(_id(found), content, attempt=0)
         answer = b"250 taken\r\n" if manner.way == "ok" else b"451 4.7.1 try again later\r\n"
         if after_s > 0:
             self._waiting = True

@@ -166,7 +166,9 @@ class Running:
         self.event("idle: nothing is asked for")
         self.watch(min(5.0, for_s / 3))  # what starting left to do is not idleness
         from_s, self.sampler.largest_process_mib = self.clock(), 0.0
+        self.sampler.leaves_services_alone = True
         self.watch(for_s * 2 / 3)
+        self.sampler.leaves_services_alone = False
         services = [name for name in self.lines.names("cpu") if name.endswith(("_service", "_relay", "_consumer"))]
         spent = [value for name in services for at_s, value in self.lines.points("cpu", name) if at_s > from_s]
         if spent and self.sampler.largest_process_mib:

@@ -138,12 +138,13 @@ class Sampler:
     ) -> None:
         self._lines, self._clock, self._every_s = lines, clock, every_s
         self._meters = {name: Meter(pids) for name, pids in parts.items() if pids}
-        self._metrics = metrics
+        self._metrics = {name: metrics[name] for name in metrics if name in {one.service for one in EXPOSED}}
         self._database = DatabaseFigures(database_url) if database_url else None
         self._http = httpx.Client(timeout=_LOOK_S, trust_env=False)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self.largest_process_mib = 0.0  # of the four services, since `forget_largest`
+        self.leaves_services_alone = False  # no /metrics: while idleness is measured, answering is not it
         self.now: dict[str, float] = {}  # the last values, for the live view
 
     def start(self) -> None:
@@ -175,17 +176,20 @@ class Sampler:
             if name in SERVICES:
                 self.largest_process_mib = max(self.largest_process_mib, largest)
             self.now[f"cpu {name}"] = percent or 0.0
-        for one in EXPOSED:
-            self._ask(one, at_s)
+        if not self.leaves_services_alone:
+            self._ask(at_s)
         if self._database is not None:
             with suppress(psycopg.Error):
                 self._database.read(self._lines, at_s)
 
-    def _ask(self, one: Exposed, at_s: float) -> None:
-        values: list[float] = []
-        for url in self._metrics.get(one.service, ()):
-            with suppress(httpx.HTTPError):
-                values += exposed(self._http.get(f"{url}/metrics").text, one.series)
-        if values:
-            self.now[one.name] = float(one.fold(values))
-            self._lines.add(one.group, one.name, one.unit, at_s, self.now[one.name])
+    def _ask(self, at_s: float) -> None:
+        for service, urls in self._metrics.items():
+            pages = []
+            for url in urls:
+                with suppress(httpx.HTTPError):
+                    pages.append(self._http.get(f"{url}/metrics").text)
+            for one in EXPOSED:
+                values = [value for page in pages for value in exposed(page, one.series)]
+                if one.service == service and values:
+                    self.now[one.name] = float(one.fold(values))
+                    self._lines.add(one.group, one.name, one.unit, at_s, self.now[one.name])

@@ -135,7 +135,9 @@ def _faults(profile: Profile, environ: Mapping[str, str]) -> list[str]:
     faults = []
     for name in _URLS:
         parts = urlsplit(environ.get(name, ""))
-        if environ.get(name) and (parts.scheme not in ("http", "https") or not parts.hostname):
+        if environ.get(name) and parts.username is not None:
+            faults.append(f"{name}: a URL without user and password is expected: it stands in the report")
+        elif environ.get(name) and (parts.scheme not in ("http", "https") or not parts.hostname):
             faults.append(f"{name}: {environ[name]!r}; expected an http or https URL")
     smtp = environ.get("SINK_SMTP_PORT", "")
     if smtp and not (smtp.isascii() and smtp.isdigit() and 0 < int(smtp) < 65_536):

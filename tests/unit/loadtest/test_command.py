@@ -36,6 +36,7 @@ def test_a_target_that_makes_no_sense_is_refused() -> None:
     assert ended.exit_code == 2
     for fault in ("TARGET_URL: 'notify.test'", "TARGET_RELAY_URL: 'ftp://x'", "SINK_SMTP_PORT: 'mail'"):
         assert fault in ended.output
+    assert "s3cret" not in invoke("run", "smoke", TARGET_URL="http://me:s3cret@notify.test").output
     assert "mix.channels={webhook=1}" in invoke("run", "smoke", TARGET_URL="http://notify.test").output
 
 
