@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from infra.local.errors import LocalStackError
 from infra.local.stack import REPOSITORY
 from loadtest import profiles
 from loadtest.errors import RunError
@@ -91,6 +92,9 @@ def carry_out(
                 result = running.result(kind, broken_off)
     except KeyboardInterrupt:
         click.echo("Interrupted again; everything has been ended, and nothing is reported.", err=True)
+        return BROKEN
+    except LocalStackError as error:
+        click.echo(f"Error: {error}", err=True)
         return BROKEN
     except Exception:  # noqa: BLE001 - a bug of ours; Python's own exit code for it means "a limit did not hold" here
         traceback.print_exc()

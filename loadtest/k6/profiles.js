@@ -29,7 +29,7 @@ export const profiles = {
       "recipients": 1000
     },
     "generator": {
-      "processes": 1,
+      "processes": 2,
       "connections": 32,
       "timeout_s": 15.0
     },
@@ -76,7 +76,7 @@ export const profiles = {
       "recipients": 1000
     },
     "generator": {
-      "processes": 1,
+      "processes": 2,
       "connections": 32,
       "timeout_s": 15.0
     },
@@ -120,7 +120,7 @@ export const profiles = {
       "recipients": 1000
     },
     "generator": {
-      "processes": 1,
+      "processes": 2,
       "connections": 8,
       "timeout_s": 15.0
     },
@@ -140,7 +140,7 @@ export const profiles = {
   "spike": {
     "name": "spike",
     "kind": "load",
-    "about": "ten times the rate, twice, without a warning: nothing is lost, and the backlog is gone a minute later",
+    "about": "ten times the rate, twice, without a warning: nothing is lost, and all has arrived a minute later",
     "drain_s": 60.0,
     "stages": [
       {
@@ -191,7 +191,7 @@ export const profiles = {
       "recipients": 1000
     },
     "generator": {
-      "processes": 1,
+      "processes": 2,
       "connections": 32,
       "timeout_s": 15.0
     },
@@ -236,7 +236,7 @@ export const profiles = {
       "recipients": 1000
     },
     "generator": {
-      "processes": 1,
+      "processes": 2,
       "connections": 32,
       "timeout_s": 15.0
     },
