@@ -60,11 +60,12 @@ class Table:
         return {key: inner.number(key) for key, one in value.items() if one is not False}
 
     def texts(self, name: str) -> dict[str, str]:
-        """Read names with texts."""
+        """Read names with texts; a number is the text it is written as."""
         value = self._left.pop(name, {})
         if not isinstance(value, Mapping):
             return self._fault(name, value, "a table of texts", {})
-        inner = Table(value, self._path(name), self._faults)
+        numbers = {key: str(one) for key, one in value.items() if type(one) in (int, float)}
+        inner = Table({**value, **numbers}, self._path(name), self._faults)
         return {key: inner.text(key) for key in value}
 
     def table(self, name: str) -> "Table":

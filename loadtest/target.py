@@ -63,7 +63,7 @@ class Target:
         """Raise RunError if a part of it has ended."""
         for process in [*(self.stack.processes if self.stack else ()), *self.copies.values()]:
             if not process.is_running:
-                raise RunError(f"{process.name} ended with {process.returncode}; its log is {process.log_path}")
+                raise RunError(f"{process.name} ended with {process.returncode}; its log is in .local/loadtest/logs")
 
     def start(self) -> None:
         """Start the stack, or make sure that the API is ready. Raises RunError, LocalStackError."""

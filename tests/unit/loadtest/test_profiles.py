@@ -31,10 +31,13 @@ def test_a_smoke_run_ends_within_a_minute() -> None:
 
 def test_a_value_is_changed_for_one_run() -> None:
     """Weights are taken whole: one channel is left, not two."""
-    profile = profiles.load("smoke", ["mix.channels={email = 1}", "mix.batch_items=7", "arrivals=even"])
+    chosen = ["mix.channels={email = 1}", "mix.batch_items=7", "arrivals=even", "target.settings.API_WORKERS=2"]
+    profile = profiles.load("smoke", chosen)
 
     assert profile.mix.channels == {Channel.EMAIL: 1.0}
     assert (profile.mix.batch_items, profile.arrivals) == (7, "even")
+    assert profile.target.settings["API_WORKERS"] == "2"
+    assert profile.target.settings["LOG_LEVEL"] == "warning"
 
 
 def test_a_limit_may_be_taken_away() -> None:
@@ -55,7 +58,7 @@ def test_every_fault_is_named_at_once() -> None:
     wrong = ["mix.single_share=2", "colour=red", "limits.foo=3", "mix.channels={sms=1}", "generator.processes=0"]
 
     with pytest.raises(ProfileError) as caught:
-        profiles.load("smoke", [*wrong, "drain_s=soon", "stages=[]", "nothing", "target.settings.API_WORKERS=2"])
+        profiles.load("smoke", [*wrong, "drain_s=soon", "stages=[]", "nothing", "target.settings.API_WORKERS=[2]"])
 
     assert sorted(caught.value.faults) == sorted(
         [
@@ -68,7 +71,7 @@ def test_every_fault_is_named_at_once() -> None:
             "nothing: expected key=value with a key such as mix.single_share",
             "stages: []; expected a list of tables",
             "stages: none has a rate above 0",
-            "target.settings.API_WORKERS: 2; expected a text",
+            "target.settings.API_WORKERS: [2]; expected a text",
         ]
     )
 
