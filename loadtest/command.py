@@ -84,7 +84,7 @@ def carry_out(
     """Start everything, act, reconcile, report; return the exit code. Whatever happens nothing is left running."""
     broken_off = None
     try:
-        with interruptible(), view(f"{kind} {profile.name}: {profile.about}") as shown:  # noqa: SIM117 - it outlives it
+        with interruptible(), view(f"load test {profile.name}") as shown:  # noqa: SIM117 - it outlives it
             with Running(profile, overrides=overrides, seed=seed, directory=RUNS, view=shown,
                          make_target=target) as running:  # fmt: skip
                 running.found.notes += notes
