@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _QUIET: Final = ("/health", "/metrics")
-_SECURITY_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+_SECURITY_HEADERS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 
 
 def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -> Flask:
@@ -69,8 +69,9 @@ def _begin() -> None:
 
 def _refuse_unknown_parameters() -> None:
     """Refuse a query where none is taken: a dry_run=true there would be taken for granted, and is not looked at."""
-    request, rule = flask.request, flask.request.url_rule
-    if not request.args or request.method not in _WRITING or rule is None or not rule.rule.startswith("/api/"):
+    request = _request()
+    rule = request.url_rule
+    if not request.query_string or request.method not in _WRITING or rule is None or not rule.rule.startswith("/api/"):
         return
     if not declares(request.method, rule.rule, "query"):
         queries.load(queries.NOTHING, request.args)
@@ -105,16 +106,14 @@ def _answer_bug(_error: Exception) -> Response:
 
 def _finish(response: Response) -> Response:
     """Name the request in the answer, count it, and write its one log line."""
-    request, known = flask.request, ids()
-    for name, value in _SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers["X-Request-ID"] = known.request_id
-    response.headers["X-Correlation-ID"] = known.correlation_id
+    request, known = _request(), ids()
+    headers = response.headers
+    headers.extend([(name, value) for name, value in _SECURITY_HEADERS if name not in headers])
+    headers.extend(known.as_headers())
     route = request.url_rule.rule if request.url_rule else "unmatched"
     method = request.method if request.method in _METHODS else "other"
     took_s = time.perf_counter() - flask.g.began
-    metrics.REQUESTS.labels(method, route, str(response.status_code)).inc()
-    metrics.REQUEST_SECONDS.labels(method, route).observe(took_s)
+    metrics.count_request(method, route, response.status_code, took_s)
     if not route.startswith(_QUIET):
         log.log(
             logging.WARNING if response.status_code >= 500 else logging.INFO,
@@ -131,3 +130,9 @@ def _finish(response: Response) -> Response:
             },
         )
     return response
+
+
+def _request() -> flask.Request:
+    """Return the request itself: each look through flask's proxy costs a microsecond."""
+    found: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    return found

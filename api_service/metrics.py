@@ -1,5 +1,6 @@
 """What the API counts. Labels come from small closed sets: route templates, never paths."""
 
+import functools
 from collections import Counter as Counts
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,18 @@ CONNECTIONS_IN_USE = Gauge(
     "db_connections_in_use", "PostgreSQL connections at work for a request.", multiprocess_mode="livesum"
 )
 DATABASE_ERRORS = Counter("db_errors_total", "Requests that PostgreSQL failed.", ["reason"])
+
+
+@functools.cache
+def _of_request(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, route, str(status)), REQUEST_SECONDS.labels(method, route)
+
+
+def count_request(method: str, route: str, status: int, took_s: float) -> None:
+    """Count an answered request."""
+    requests, seconds = _of_request(method, route, status)
+    requests.inc()
+    seconds.observe(took_s)
 
 
 def count_accepted(news: Sequence[NewNotification]) -> None:

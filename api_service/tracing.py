@@ -21,6 +21,10 @@ class RequestIds:
     correlation_id: str
     traceparent: str | None
 
+    def as_headers(self) -> list[tuple[str, str]]:
+        """Return the headers that name the request in its answer."""
+        return [("X-Request-ID", self.request_id), ("X-Correlation-ID", self.correlation_id)]
+
 
 def request_ids(headers: Headers) -> RequestIds:
     """Read the ids of a request, replacing what is missing or holds characters that could harm a log or a header.
