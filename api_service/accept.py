@@ -9,12 +9,13 @@ Any program that shares the database can do what the HTTP API does, inside a tra
 Either both are there afterwards or neither is. Nothing here commits, and nothing talks to Kafka.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from shared.db import accepting, idempotency_keys
 from shared.db.accepting import NewNotification, StoredAnswer
@@ -139,6 +140,13 @@ def write(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
         accepting.copy_many(conn, news)
     else:
         accepting.insert_many(conn, news)
+
+
+def write_once(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
+    """Write prepared notifications, all or none, unless they were written before; on an autocommit connection."""
+    with contextlib.suppress(errors.UniqueViolation):
+        # Only these very ids can be in the way: the connection broke after a first attempt had been committed.
+        write(conn, news)
 
 
 def write_keyed(conn: Connection[Any], news: Sequence[NewNotification], answer: StoredAnswer) -> StoredAnswer:

@@ -9,7 +9,8 @@ import flask
 from flask import Flask, Response
 from psycopg_pool import ConnectionPool
 
-from api_service import metrics, openapi, problems, queries, tracing
+from api_service import accept, metrics, openapi, problems, queries, tracing
+from api_service.combining import Combiner
 from api_service.database import Database, DatabaseUnavailableError
 from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
@@ -28,6 +29,7 @@ from api_service.routes import (
 from api_service.routing import declares
 from api_service.services import EXTENSION, Services, ids
 from api_service.settings import ApiSettings
+from shared.db.accepting import NewNotification
 from shared.records import Topics
 
 log = logging.getLogger(__name__)
@@ -40,9 +42,15 @@ _SECURITY_HEADERS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Contr
 def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -> Flask:
     """Return the application on an open pool; `runtime_dir` is shared by all processes of one server."""
     app = Flask("api_service", static_folder=None)
+    database = Database(pool)
+
+    def write(news: list[NewNotification]) -> None:
+        database.run(lambda conn: accept.write_once(conn, news))
+
     app.extensions[EXTENSION] = Services(
         settings=settings,
-        database=Database(pool),
+        database=database,
+        write=Combiner(write).write,  # `write` itself does without combining
         topics=Topics(settings.topic_prefix),
         inbox=Inbox(runtime_dir / "inbox.sqlite3"),
         runtime_dir=runtime_dir,

@@ -80,11 +80,11 @@ class Database:
             log.warning("connection_broke")
             self._pool.drain()
             if not repeatable:
-                raise _unavailable("connection_broke") from error
+                raise unavailable("connection_broke") from error
         try:
             return self._run_once(work)
         except _BrokenConnectionError as error:
-            raise _unavailable("connection_broke") from error
+            raise unavailable("connection_broke") from error
 
     def close(self) -> None:
         """Close the pool."""
@@ -98,7 +98,7 @@ class Database:
         except OUTAGE as error:
             if not is_away:
                 self._away_until = time.monotonic() + AWAY_FOR_S
-            raise _unavailable("no_connection") from error
+            raise unavailable("no_connection") from error
         metrics.CONNECTIONS_IN_USE.inc()
         try:
             with self._deadlines.on(lambda: _break(conn), WORK_TIMEOUT_S):
@@ -107,7 +107,7 @@ class Database:
             if conn.broken:
                 raise _BrokenConnectionError from error
             if isinstance(error, _NOT_NOW):
-                raise _unavailable(_reason_of(error)) from error
+                raise unavailable(_reason_of(error)) from error
             raise
         finally:
             metrics.CONNECTIONS_IN_USE.dec()
@@ -128,6 +128,7 @@ def _reason_of(error: psycopg.Error) -> str:
     return "not_ready" if isinstance(error, errors.UndefinedTable | errors.ReadOnlySqlTransaction) else "refused"
 
 
-def _unavailable(reason: str) -> DatabaseUnavailableError:
+def unavailable(reason: str) -> DatabaseUnavailableError:
+    """Return the error of a request that PostgreSQL failed, and count it."""
     metrics.DATABASE_ERRORS.labels(reason).inc()
     return DatabaseUnavailableError(reason)

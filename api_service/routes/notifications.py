@@ -5,7 +5,7 @@ from uuid import UUID
 
 import flask
 from flask import Response
-from psycopg import Connection, errors
+from psycopg import Connection
 
 from api_service import accept, bodies, documents, metrics, paging, queries, schemas
 from api_service.accept import DEFAULT_TENANT
@@ -54,24 +54,15 @@ def replay_or_refuse(keyed: KeyedRequest | None, problem: Problem) -> Response:
 
 def answered(keyed: KeyedRequest | None, news: list[NewNotification], answer: Answer) -> Response:
     """Write what has been prepared, under its key if it has one, and answer."""
-    database = services().database
     if keyed is not None:
-        answer = database.run(lambda conn: accept_once(conn, keyed, news, answer))
+        answer = services().database.run(lambda conn: accept_once(conn, keyed, news, answer))
     else:
-        database.run(lambda conn: _write_once(conn, news))
+        services().write(news)
     if not answer.replayed:
         metrics.count_accepted(news)
         if len(news) == 1:
             flask.g.notification_id = str(news[0].id)
     return _respond(answer)
-
-
-def _write_once(conn: Connection[Any], news: list[NewNotification]) -> None:
-    try:
-        accept.write(conn, news)
-    except errors.UniqueViolation:
-        # Only these very ids can be in the way: the connection broke after a first attempt had been committed.
-        return
 
 
 def _respond(answer: Answer) -> Response:
