@@ -9,9 +9,11 @@ import flask
 from flask import Flask, Response
 from psycopg_pool import ConnectionPool
 
-from api_service import accept, metrics, openapi, problems, queries, tracing
+from api_service import accept, finishing, openapi, problems, queries, tracing
 from api_service.combining import Combiner
 from api_service.database import Database, DatabaseUnavailableError
+from api_service.direct import Direct
+from api_service.finishing import Begun
 from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
 from api_service.problems import Problem
@@ -35,8 +37,6 @@ from shared.records import Topics
 log = logging.getLogger(__name__)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_QUIET: Final = ("/health", "/metrics")
-_SECURITY_HEADERS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 
 
 def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -> Flask:
@@ -67,12 +67,16 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     app.register_error_handler(Problem, _answer_problem)
     app.register_error_handler(DatabaseUnavailableError, _answer_unavailable)
     app.register_error_handler(Exception, _answer_bug)
+    app.wsgi_app = Direct(app)  # type: ignore[method-assign]  # the application alone does without
     return app
 
 
 def _begin() -> None:
-    flask.g.began = time.perf_counter()
-    flask.g.ids = tracing.request_ids(flask.request.headers)
+    environ = flask.request.environ
+    begun = environ.get(finishing.KEY) or Begun(time.perf_counter(), tracing.request_ids(environ))
+    flask.g.begun = begun
+    if begun.error:
+        raise begun.error
 
 
 def _refuse_unknown_parameters() -> None:
@@ -114,29 +118,18 @@ def _answer_bug(_error: Exception) -> Response:
 
 def _finish(response: Response) -> Response:
     """Name the request in the answer, count it, and write its one log line."""
-    request, known = _request(), ids()
+    request, g = _request(), flask.g
     headers = response.headers
-    headers.extend([(name, value) for name, value in _SECURITY_HEADERS if name not in headers])
-    headers.extend(known.as_headers())
-    route = request.url_rule.rule if request.url_rule else "unmatched"
-    method = request.method if request.method in _METHODS else "other"
-    took_s = time.perf_counter() - flask.g.began
-    metrics.count_request(method, route, response.status_code, took_s)
-    if not route.startswith(_QUIET):
-        log.log(
-            logging.WARNING if response.status_code >= 500 else logging.INFO,
-            "request",
-            extra={
-                "method": method,
-                "route": route,
-                "status": response.status_code,
-                "duration_ms": round(took_s * 1000, 2),
-                "request_id": known.request_id,
-                "correlation_id": known.correlation_id,
-                "notification_id": flask.g.get("notification_id"),
-                "problem": flask.g.get("problem"),
-            },
-        )
+    headers.extend([(name, value) for name, value in finishing.SECURITY_HEADERS if name not in headers])
+    headers.extend(finishing.names_of(g.begun.ids))
+    finishing.finish(
+        g.begun,
+        request.method if request.method in _METHODS else "other",
+        request.url_rule.rule if request.url_rule else "unmatched",
+        response.status_code,
+        notification_id=g.get("notification_id"),
+        problem=g.get("problem"),
+    )
     return response
 
 

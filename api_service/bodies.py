@@ -1,6 +1,7 @@
 """Reading request bodies: bounded, of a known type, strictly JSON."""
 
 from typing import Any, Final
+from wsgiref.types import WSGIEnvironment
 
 import flask
 from gunicorn.http.errors import ParseException
@@ -53,14 +54,22 @@ def read_bytes(max_bytes: int) -> bytes:
     """
     environ = flask.request.environ
     declared = flask.request.content_length
-    if declared is not None and declared > max_bytes:
-        raise _too_large(max_bytes)
-    if declared is None and not environ.get("wsgi.input_terminated"):
+    if declared is not None:
+        if declared > max_bytes:
+            raise _too_large(max_bytes)
+        return read_declared(environ, declared)
+    if not environ.get("wsgi.input_terminated"):
         return b""
-    body = _read(environ["wsgi.input"], max_bytes + 1 if declared is None else declared, EXCHANGE.get())
+    body = _read(environ["wsgi.input"], max_bytes + 1, EXCHANGE.get())
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
-    if declared is not None and len(body) < declared:
+    return body
+
+
+def read_declared(environ: WSGIEnvironment, length: int) -> bytes:
+    """Return a body of declared length. Raises Problem as read_bytes does."""
+    body = _read(environ["wsgi.input"], length, EXCHANGE.get())
+    if len(body) < length:
         raise Problem("malformed_body", "the body is shorter than its Content-Length")
     return body
 

@@ -54,6 +54,11 @@ class Answer:
     path: str | None = None
     replayed: bool = False
 
+    def headers(self) -> list[tuple[str, str]]:
+        """Return its headers besides those of every answer."""
+        location = [("Location", self.path)] if self.path else []
+        return [*location, ("Idempotent-Replayed", "true")] if self.replayed else location
+
 
 def accept_once(
     conn: Connection[Any],

@@ -19,6 +19,8 @@ from shared.db.notification_lists import Held, Notification, Summary
 from shared.db.suppressions import Suppression
 
 NOTIFICATIONS_PATH: Final = "/api/v1/notifications"
+NOTIFICATION_PATHS: Final = (NOTIFICATIONS_PATH, "/api/notifications")
+"""Where one is sent to; the second is the short form."""
 DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"
 SUPPRESSIONS_PATH: Final = "/api/v1/suppressions"
 DESTINATIONS_PATH: Final = "/api/v1/destinations"

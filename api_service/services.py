@@ -38,7 +38,7 @@ def services() -> Services:
 
 def ids() -> RequestIds:
     """Return the ids of the current request."""
-    found: RequestIds = flask.g.ids
+    found: RequestIds = flask.g.begun.ids
     return found
 
 

@@ -1,11 +1,10 @@
 """Who is calling: request, correlation and trace ids, taken from the headers where they are safe to repeat."""
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Final
-from uuid import uuid4
-
-from werkzeug.datastructures import Headers
+from wsgiref.types import WSGIEnvironment
 
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT: Final = re.compile(
@@ -21,20 +20,16 @@ class RequestIds:
     correlation_id: str
     traceparent: str | None
 
-    def as_headers(self) -> list[tuple[str, str]]:
-        """Return the headers that name the request in its answer."""
-        return [("X-Request-ID", self.request_id), ("X-Correlation-ID", self.correlation_id)]
 
-
-def request_ids(headers: Headers) -> RequestIds:
+def request_ids(environ: WSGIEnvironment) -> RequestIds:
     """Read the ids of a request, replacing what is missing or holds characters that could harm a log or a header.
 
     The correlation id travels with the notification to Kafka and the logs of each service; without one of its own it
     is the request id. A traceparent that does not follow W3C Trace Context is dropped, as that text asks.
     """
-    given, traceparent = headers.get("X-Request-ID", ""), headers.get("traceparent", "")
-    request_id = given if _SAFE_ID.fullmatch(given) else uuid4().hex
-    correlation_id = headers.get("X-Correlation-ID", "")
+    given, traceparent = environ.get("HTTP_X_REQUEST_ID", ""), environ.get("HTTP_TRACEPARENT", "")
+    request_id = given if _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
+    correlation_id = environ.get("HTTP_X_CORRELATION_ID", "")
     return RequestIds(
         request_id=request_id,
         correlation_id=correlation_id if _SAFE_ID.fullmatch(correlation_id) else request_id,

@@ -7,14 +7,15 @@ import flask
 from flask import Response
 from psycopg import Connection
 
-from api_service import accept, bodies, documents, metrics, paging, queries, schemas
+from api_service import accept, bodies, documents, metrics, paging, queries, schemas, sending
 from api_service.accept import DEFAULT_TENANT
 from api_service.faults import FaultyValueError
-from api_service.idempotency import Answer, KeyedRequest, accept_once, find_answer, keyed_request
+from api_service.idempotency import Answer, KeyedRequest, find_answer, keyed_request
 from api_service.problems import Problem, invalid
-from api_service.representations import NOTIFICATIONS_PATH, accepted, detail, notification_path, summary
-from api_service.responses import dumps, json_response
+from api_service.representations import NOTIFICATION_PATHS, NOTIFICATIONS_PATH, detail, summary
+from api_service.responses import json_response
 from api_service.routing import Routes
+from api_service.sending import SEND, answer_to
 from api_service.services import origin, services
 from shared.db import attempts, dlq_messages, notification_lists, notifications
 from shared.db.accepting import NewNotification
@@ -22,24 +23,22 @@ from shared.db.notification_lists import Filter, Notification
 from shared.model import Status
 
 routes: Final = Routes("notifications", "Send notifications and follow them.")
-OPERATION: Final = f"POST {NOTIFICATIONS_PATH}"
 
 
-@routes.add("POST", NOTIFICATIONS_PATH, "/api/notifications", doc=documents.SEND)
+@routes.add("POST", *NOTIFICATION_PATHS, doc=documents.SEND)
 def send() -> Response:
     """Accept one notification.
 
     202 means that it is stored and will be delivered; it is written together with its outbox row in one transaction.
     """
     body = bodies.read_json()
-    keyed = keyed_request(flask.request.headers, OPERATION, body, tenant_id=DEFAULT_TENANT)
+    keyed = keyed_request(flask.request.headers, SEND, body, tenant_id=DEFAULT_TENANT)
     try:
         wanted = schemas.load(body, default_webhook_url=services().settings.default_webhook_url)
     except schemas.InvalidRequestError as error:
         return replay_or_refuse(keyed, invalid(error.faults))
     new = accept.prepare(wanted, topics=services().topics, origin=origin())
-    answer = Answer(202, dumps(accepted(new)), notification_path(new.id))
-    return answered(keyed, [new], answer)
+    return answered(keyed, [new], answer_to(new))
 
 
 def replay_or_refuse(keyed: KeyedRequest | None, problem: Problem) -> Response:
@@ -49,28 +48,20 @@ def replay_or_refuse(keyed: KeyedRequest | None, problem: Problem) -> Response:
     answer = services().database.run(lambda conn: find_answer(conn, keyed))
     if answer is None:
         raise problem
+    metrics.REPLAYS.inc()
     return _respond(answer)
 
 
 def answered(keyed: KeyedRequest | None, news: list[NewNotification], answer: Answer) -> Response:
     """Write what has been prepared, under its key if it has one, and answer."""
-    if keyed is not None:
-        answer = services().database.run(lambda conn: accept_once(conn, keyed, news, answer))
-    else:
-        services().write(news)
-    if not answer.replayed:
-        metrics.count_accepted(news)
-        if len(news) == 1:
-            flask.g.notification_id = str(news[0].id)
+    answer = sending.send(services(), keyed, news, answer)
+    if not answer.replayed and len(news) == 1:
+        flask.g.notification_id = str(news[0].id)
     return _respond(answer)
 
 
 def _respond(answer: Answer) -> Response:
-    headers = {"Location": answer.path} if answer.path else {}
-    if answer.replayed:
-        metrics.REPLAYS.inc()
-        headers["Idempotent-Replayed"] = "true"
-    return json_response(answer.body, answer.status, headers)
+    return json_response(answer.body, answer.status, dict(answer.headers()))
 
 
 @routes.add("GET", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>", doc=documents.SHOW)

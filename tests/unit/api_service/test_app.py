@@ -322,7 +322,7 @@ def test_a_request_is_one_log_line_without_user_data(client: FlaskClient, caplog
     client.get("/canary")
     client.get("/health/live")
 
-    lines = [record.__dict__ for record in caplog.records if record.name == "api_service.app"]
+    lines = [record.__dict__ for record in caplog.records if record.name == "api_service.finishing"]
     assert [(line["method"], line["route"], line["status"]) for line in lines] == [
         ("POST", PATH, 503),
         ("GET", PATH, 503),

@@ -63,7 +63,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 )
 def test_a_traceparent_is_kept_where_it_is_one(given: str, kept: str | None) -> None:
     """W3C Trace Context: what is malformed is ignored."""
-    assert tracing.request_ids(Headers({"traceparent": given})).traceparent == kept
+    assert tracing.request_ids({"HTTP_TRACEPARENT": given}).traceparent == kept
 
 
 def test_what_is_prepared_is_one_notification_throughout() -> None:

@@ -1,0 +1,96 @@
+"""The request that comes most, served in front of Flask: one notification, posted as JSON without anything special.
+
+What Flask does for a request (contexts, routing, hooks, a response object) takes longer than all that is done here. So
+nothing but the plain case is here: a body of known length, no query, no doubt about what is asked for, and the answer
+202. Whatever else a request is or becomes, it is handed on to the application, which answers as if it had come there
+first: a body that was read is put back, an error that was met is raised there.
+"""
+
+import io
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final, cast
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from flask import Flask
+from werkzeug.datastructures import EnvironHeaders
+
+from api_service import accept, bodies, finishing, schemas, strict_json, tracing
+from api_service.accept import DEFAULT_TENANT, NotificationRequest, Origin
+from api_service.finishing import Begun
+from api_service.idempotency import Answer, keyed_request
+from api_service.representations import NOTIFICATION_PATHS
+from api_service.sending import SEND, answer_to, send
+from api_service.services import EXTENSION, Services
+
+_PATHS: Final = frozenset(NOTIFICATION_PATHS)
+_JSON: Final = frozenset(("application/json", "application/json; charset=utf-8"))
+_SPECIAL: Final = ("HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING")
+
+
+class Direct:
+    """WSGI in front of an application: `app.wsgi_app = Direct(app)`."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._application: WSGIApplication = app.wsgi_app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a plain request, hand on any other."""
+        length = _length_if_plain(environ)
+        if length is None:
+            return self._application(environ, start_response)
+        begun = environ[finishing.KEY] = Begun(time.perf_counter(), tracing.request_ids(environ))
+        served = None
+        try:
+            served = self._serve(environ, length, begun)
+        except Exception as error:  # noqa: BLE001 - the application answers it, and logs it where it is a bug
+            begun.error = error
+        if served is None:
+            return self._application(environ, start_response)
+        return _answer(begun, environ["PATH_INFO"], *served, start_response)
+
+    def _serve(self, environ: WSGIEnvironment, length: int, begun: Begun) -> tuple[Answer, str] | None:
+        """Accept a notification; return what its client is answered, with its id. None for what has to be handed on."""
+        services = cast(Services, self._app.extensions[EXTENSION])
+        body = bodies.read_declared(environ, length)
+        value, wanted = _understood(body, services.settings.default_webhook_url)
+        if wanted is None:
+            environ["wsgi.input"] = io.BytesIO(body)
+            return None
+        keyed = None
+        if "HTTP_IDEMPOTENCY_KEY" in environ:
+            keyed = keyed_request(EnvironHeaders(environ), SEND, value, tenant_id=DEFAULT_TENANT)
+        origin = Origin(DEFAULT_TENANT, begun.ids.traceparent, begun.ids.correlation_id)
+        new = accept.prepare(wanted, topics=services.topics, origin=origin)
+        return send(services, keyed, [new], answer_to(new)), str(new.id)
+
+
+def _length_if_plain(environ: WSGIEnvironment) -> int | None:
+    """Return the length of the body of a request that can be served here."""
+    if environ["PATH_INFO"] not in _PATHS or environ["REQUEST_METHOD"] != "POST" or environ.get("QUERY_STRING"):
+        return None
+    if environ.get("CONTENT_TYPE") not in _JSON or any(name in environ for name in _SPECIAL):
+        return None
+    text = environ.get("CONTENT_LENGTH", "")
+    length = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    return length if 0 < length <= bodies.MAX_BODY_BYTES else None
+
+
+def _understood(body: bytes, default_webhook_url: str | None) -> tuple[Any, NotificationRequest | None]:
+    try:
+        value = strict_json.loads(body)
+    except strict_json.JsonError:
+        return None, None
+    return value, schemas.plainly_right(value, default_webhook_url)
+
+
+def _answer(
+    begun: Begun, route: str, answer: Answer, notification_id: str, start_response: StartResponse
+) -> Iterable[bytes]:
+    status = HTTPStatus(answer.status)
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer.body))), *answer.headers()]
+    start_response(f"{status.value} {status.phrase.upper()}", headers + finishing.headers_of(begun.ids))
+    finishing.finish(begun, "POST", route, status, notification_id=None if answer.replayed else notification_id)
+    return [answer.body]
