@@ -4,10 +4,9 @@ A read timeout does not do: it begins anew with every byte, and a server or clie
 its thread of the API for ever.
 """
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 _LOOK_EVERY_S: Final = 0.5
@@ -18,24 +17,16 @@ class Deadlines:
 
     def __init__(self, name: str) -> None:
         self._lock = threading.Lock()
-        self._ends: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._ends: dict[_Work, _End] = {}
         self._stop = threading.Event()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    @contextlib.contextmanager
-    def on(self, end: Callable[[], None], timeout_s: float) -> Iterator[None]:
-        """Limit the work done inside this block.
+    def on(self, end: Callable[[], None], timeout_s: float) -> "_Work":
+        """Limit the work done inside `with` this.
 
         `end` is called every half second once its time is over, never after the block; it neither waits nor raises.
         """
-        work = object()
-        with self._lock:
-            self._ends[work] = time.monotonic() + timeout_s, end
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._ends[work]
+        return _Work(self._lock, self._ends, (time.monotonic() + timeout_s, end))
 
     def close(self) -> None:
         """Stop looking."""
@@ -48,3 +39,23 @@ class Deadlines:
                 for ends_at, end in self._ends.values():
                     if ends_at < now:
                         end()
+
+
+_End = tuple[float, Callable[[], None]]
+
+
+class _Work:
+    """A piece of work, watched while it is under way. A class, since three of them surround each request."""
+
+    __slots__ = ("_end", "_ends", "_lock")
+
+    def __init__(self, lock: threading.Lock, ends: "dict[_Work, _End]", end: _End) -> None:
+        self._lock, self._ends, self._end = lock, ends, end
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._ends[self] = self._end
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            del self._ends[self]
