@@ -38,8 +38,9 @@ def _members_within(max_bytes: int) -> Callable[..., dict[str, Any]]:
         text = orjson.dumps(value)
         if len(text) > max_bytes:
             raise _DoubtError
-        # Brackets within strings are counted too: they can only lead to a closer look.
-        if text.count(b"{") + text.count(b"[") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
+        # Each level takes two brackets. Those within strings are counted too: they can only lead to a closer look.
+        brackets = text.count(b"{") + text.count(b"[") if len(text) > 2 * MAX_DEPTH else 0
+        if brackets > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
             raise _DoubtError
         return value
 
