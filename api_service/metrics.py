@@ -1,7 +1,6 @@
 """What the API counts. Labels come from small closed sets: route templates, never paths."""
 
 import functools
-from collections import Counter as Counts
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -9,6 +8,7 @@ from typing import Final
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 from shared.db.accepting import NewNotification
+from shared.model import Channel, Priority
 
 METRICS_DIR: Final = "metrics"
 """The directory, inside the runtime directory, in which the processes of one server share their counts."""
@@ -40,10 +40,17 @@ def count_request(method: str, route: str, status: int, took_s: float) -> None:
     seconds.observe(took_s)
 
 
+_of_accepted = functools.cache(ACCEPTED.labels)
+
+
 def count_accepted(news: Sequence[NewNotification]) -> None:
-    """Count what has been accepted, each label once however many they are."""
-    for (channel, priority), count in Counts((new.channel, new.priority) for new in news).items():
-        ACCEPTED.labels(channel.value, priority.value).inc(count)
+    """Count what has been accepted, each pair of labels once however many they are."""
+    counts: dict[tuple[Channel, Priority], int] = {}
+    for new in news:
+        labels = new.channel, new.priority
+        counts[labels] = counts.get(labels, 0) + 1
+    for labels, count in counts.items():
+        _of_accepted(*labels).inc(count)
 
 
 def exposition(runtime_dir: Path) -> bytes:
