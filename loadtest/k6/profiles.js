@@ -221,15 +221,13 @@ export const profiles = {
     ],
     "mix": {
       "channels": {
-        "webhook": 0.9,
-        "email": 0.1
+        "webhook": 0.98,
+        "email": 0.02
       },
       "message_bytes": {
-        "300": 0.7,
-        "1000": 0.25,
-        "4000": 0.05
+        "300": 1.0
       },
-      "single_share": 0.02,
+      "single_share": 0.002,
       "batch_items": 500,
       "keyed_share": 0.0,
       "ordered_share": 0.0,
