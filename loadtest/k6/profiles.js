@@ -3,11 +3,11 @@ export const profiles = {
   "smoke": {
     "name": "smoke",
     "kind": "load",
-    "about": "does everything work: a little of everything for 25 s",
+    "about": "does everything work: a little of everything for 20 s",
     "drain_s": 10.0,
     "stages": [
       {
-        "for_s": 25.0,
+        "for_s": 20.0,
         "rate_per_s": 200.0,
         "to_per_s": 200.0
       }
@@ -43,8 +43,8 @@ export const profiles = {
     "limits": {
       "refused": 0.0,
       "unanswered": 0.0,
-      "accept_p99_ms": 1000.0,
-      "receiver_p99_ms": 2000.0
+      "accept_p99_ms": 2000.0,
+      "receiver_p99_ms": 5000.0
     }
   },
   "load": {
