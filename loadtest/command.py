@@ -111,7 +111,7 @@ def _act(running: Running, action: Callable[[Running], None]) -> str | None:
         action(running)
     except ENDS as error:
         broken_off = why(error)
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and running.crew.sink is not None:
             with suppress(RunError):
                 running.wind_down()
     if running.crew.sink is not None:

@@ -26,8 +26,7 @@ def judge(
     load_to_s: float,
 ) -> list[Limit]:
     """Judge every limit of a profile; one whose figure was not measured did not hold."""
-    found = [Limit(name, f"{limits[name]:g}", str(counts.get(name, 0)), counts.get(name, 0) <= limits[name])
-             for name in COUNTS if name in limits]  # fmt: skip
+    found = [none_of(name, limits[name], counts.get(name)) for name in COUNTS if name in limits]
     by_name = {latency.name: latency for latency in latencies}
     for name, value in limits.items():
         of, _, figure = name.partition("_p")
@@ -47,6 +46,12 @@ def judge(
         words = ledger.words if ledger.clean is not False else f"offenders: {ledger.words}"
         found.append(Limit("ledger", "clean", words, ledger.clean is True))
     return found
+
+
+def none_of(name: str, promised: float, measured: int | None) -> Limit:
+    """A limit of a count, as a rule 0."""
+    shown = "not measured" if measured is None else f"{measured:,}"
+    return Limit(name, f"{promised:,g}", shown, measured is not None and measured <= promised)
 
 
 def at_most(name: str, promised: float, measured: float | None, unit: str) -> Limit:

@@ -89,11 +89,12 @@ def judged(limits: Mapping[str, float], **given: Any) -> dict[str, tuple[str, bo
 def test_counts_and_latencies_are_judged_by_their_limits() -> None:
     """What was not measured did not hold."""
     latencies = [Latency("accept_to_receiver", 100, 10.0, 20.0, 60.0, 70.0, 80.0)]
-    limits = {"lost": 0, "doubled": 0, "receiver_p50_ms": 12, "receiver_p99_ms": 50, "accept_p99_ms": 9}
+    limits = {"lost": 0, "doubled": 0, "refused": 0, "receiver_p50_ms": 12, "receiver_p99_ms": 50, "accept_p99_ms": 9}
 
-    assert judged(limits, counts={"doubled": 1}, latencies=latencies) == {
+    assert judged(limits, counts={"lost": 0, "doubled": 1}, latencies=latencies) == {
         "lost": ("0", True),
         "doubled": ("1", False),
+        "refused": ("not measured", False),
         "receiver_p50_ms": ("10 ms", True),
         "receiver_p99_ms": ("60 ms", False),
         "accept_p99_ms": ("not measured", False),
