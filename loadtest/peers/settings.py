@@ -61,7 +61,7 @@ REDIS: Final = ("--save", "", "--appendonly", "no")
 
 DRAMATIQ_PROCESSES: Final = CORES  # its default: one per core
 DRAMATIQ_THREADS: Final = 4  # default 8; with a request to wait for, more threads contend for the interpreter
-DRAMATIQ_PREFETCH: Final = 2 * DRAMATIQ_THREADS * 4  # `dramatiq_queue_prefetch`; default two per thread
+DRAMATIQ_PREFETCH: Final = 0  # `dramatiq_queue_prefetch`; 0 is its default, two per thread
 
 CELERY_WORKERS: Final = 4  # processes of `-P solo`: each takes its tasks in its own process, no pipe to a child
 CELERY_OPTIONS: Final = ("-P", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "error")

@@ -20,8 +20,8 @@ _FILL: Final = """
     WITH made AS (
         INSERT INTO notifications (id, tenant_id, channel, recipient, priority, on_unknown, status, created_at,
                                    updated_at, bucket, topic, record)
-        SELECT uuidv7(interval '-1 day'), 'default', 'webhook', 'https://hooks-' || n % 1000 || '.example.com/o',
-               'normal', 'retry', 'sent', now() - interval '1 day', now() - interval '1 day', (n % 64)::smallint,
+        SELECT uuidv7(interval '-1 day'), 'default', 'webhook', 'https://hooks-' || n %% 1000 || '.example.com/o',
+               'normal', 'retry', 'sent', now() - interval '1 day', now() - interval '1 day', (n %% 64)::smallint,
                'bench.webhook', convert_to(repeat(md5(n::text), 18), 'UTF8')
           FROM generate_series(%(start)s::bigint, %(start)s::bigint + %(count)s - 1) AS n
         RETURNING id
