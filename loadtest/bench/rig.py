@@ -189,14 +189,27 @@ class Installation:
     @contextmanager
     def running(self, service: str, *, module: str | None = None, **environ: str) -> Iterator[Service]:
         """Run a service, or the `module` that stands in for it; it is ready when this yields, and gone afterwards."""
-        port = free_port()
+        with self.running_several(service, 1, module=module, **environ) as (one,):
+            yield one
+
+    @contextmanager
+    def running_several(
+        self, service: str, count: int, *, module: str | None = None, **environ: str
+    ) -> Iterator[list[Service]]:
+        """Run several processes of a service, begun at once; all are ready when this yields, and gone afterwards."""
         argv: list[str | Path] = [sys.executable, "-m", module or service]
-        process = self.rig.start(service, argv, self.environ(**environ, **{PORT_VARIABLES[service]: str(port)}))
+        started: list[Service] = []
         try:
-            process.wait_healthy(f"http://127.0.0.1:{port}/health/ready", timeout_s=_READY_S)
-            yield Service(process, port)
+            for _ in range(count):
+                port = free_port()
+                process = self.rig.start(service, argv, self.environ(**environ, **{PORT_VARIABLES[service]: str(port)}))
+                started.append(Service(process, port))
+            for one in started:
+                one.process.wait_healthy(f"http://127.0.0.1:{one.port}/health/ready", timeout_s=_READY_S)
+            yield started
         finally:
-            process.terminate()
+            for one in started:
+                one.process.terminate()
 
 
 def wait_for(done: Callable[[], bool], *, timeout_s: float, what: str, poll_s: float = 0.02) -> None:

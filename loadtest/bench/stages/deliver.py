@@ -15,6 +15,7 @@ from loadtest.bench.receiving import receivers
 from loadtest.bench.rig import Installation, Rig, Service, wait_for
 
 DELIVERIES: Final = "deliveries_total"
+CONSUMED: Final = "delivery_records_consumed_total"
 CONNECTIONS: Final = 200
 PROCESS: Final = "delivery"
 _WITHIN_S: Final = 900.0
@@ -70,11 +71,8 @@ class Delivery:
             environ = {"DELIVERY_CHANNELS": self._channel, **self._environ}
             if received:
                 environ["SMTP_PORT"] = str(received.mail_port)
-            with ExitStack() as consuming:
-                consumers = [
-                    consuming.enter_context(installation.running("delivery_consumer", module=self._module, **environ))
-                    for _ in range(self._processes)
-                ]
+            several = installation.running_several("delivery_consumer", self._processes, module=self._module, **environ)
+            with several as consumers:
                 sample = self._measured(consumers)
             if received and received.received() != self._count:
                 raise BenchError(f"{received.received()} of {self._count} were received")
@@ -85,8 +83,7 @@ class Delivery:
 
     def _measured(self, consumers: Sequence[Service]) -> Sample:
         rig = self._installation.rig
-        warm = self._count // _WARM_UP
-        wait_for(lambda: _delivered(consumers) >= warm, timeout_s=_WITHIN_S, what="the first deliveries", poll_s=0.01)
+        wait_for(lambda: self._is_warm(consumers), timeout_s=_WITHIN_S, what="the first deliveries", poll_s=0.01)
         servers = {"postgres": [rig.postgres.process.pid], "kafka": [rig.kafka.process.pid]}
         meter = Meter({PROCESS: [one.pid for one in consumers], **servers})
         before, began = _delivered(consumers), time.perf_counter()
@@ -98,7 +95,15 @@ class Delivery:
             )
         took_s, cpu_s = time.perf_counter() - began, meter.read()
         self._check()
+        if before >= self._count and not rig.plan.quick:
+            raise BenchError("too few were waiting: all were delivered before every consumer had begun")
         return Sample(self._count - int(before), took_s, cpu_s)
+
+    def _is_warm(self, consumers: Sequence[Service]) -> bool:
+        """Say whether each consumer has got records and a tenth is delivered, or there is nothing left to measure."""
+        delivered = _delivered(consumers)
+        all_began = all(one.metrics().get(CONSUMED, 0.0) for one in consumers)
+        return delivered >= self._count or (all_began and delivered >= self._count // _WARM_UP)
 
     def _check(self) -> None:
         with self._installation.connect() as conn:

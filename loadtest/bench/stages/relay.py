@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any, Final
 
 from psycopg import Connection
@@ -50,13 +49,9 @@ class Relays:
             self._installation.settle()
         else:
             self._installation.empty()
-        with ExitStack() as running:
-            relays = [
-                running.enter_context(self._installation.running("outbox_relay", module=self._module))
-                for _ in range(self._relays)
-            ]
+        several = self._installation.running_several("outbox_relay", self._relays, module=self._module)
+        with several as relays, self._installation.connect() as conn:
             wait_for(lambda: _held(relays) == BUCKETS and all(_each(relays)), timeout_s=60, what="the buckets")
-            conn = running.enter_context(self._installation.connect())
             return _drained(self._installation, relays, conn, self._rows)
 
     def teardown(self) -> None:
