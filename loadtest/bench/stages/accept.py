@@ -24,6 +24,7 @@ BATCH_CONNECTIONS: Final = 4
 BATCH_ITEMS: Final = 1_000
 CHANNELS: Final = ("email", "webhook")
 _INSIDE: Final = "loadtest.bench.inside"
+_EXCHANGED: Final = f"{_INSIDE}.api"
 
 
 class HttpServer:
@@ -39,17 +40,23 @@ class HttpServer:
         connections: int,
         seconds: float,
         module: str | None = None,
+        exchange: Sequence[str] = (),
         work_per_answer: int = 1,
         keep: bool = False,
-        proof: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.what = name, what
-        self._installation, self._requests, self._module = installation, requests, module
+        self._installation, self._requests = installation, requests
+        self._module = _EXCHANGED if exchange else module
         self._connections, self._seconds = connections, seconds
         self._work_per_answer, self._keep = work_per_answer, keep
+        directory = installation.rig.directory
         self._environ = dict(environ or {})
-        self._proof = installation.rig.directory / f"{name}-used" if proof else None
+        self._proof = directory / f"used-{'-'.join(exchange)}" if "two-inserts" in exchange else None
+        if exchange:
+            metrics = directory / "metrics"
+            metrics.mkdir(exist_ok=True)
+            self._environ |= {"BENCH_EXCHANGE": ",".join(exchange), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
 
     def setup(self) -> None:
         """Nothing is needed but the installation."""
@@ -83,20 +90,29 @@ def _single(rig: Rig, plan: Plan) -> list[Contender]:
     requests = [post(PATH, orjson.dumps(item)) for item in items(plan.seed, 500, channels=CHANNELS)]
     seconds = plan.pick(8.0, 0.5)
 
-    def server(name: str, what: str, module: str | None = None, *, proof: bool = False) -> Contender:
+    def server(name: str, what: str, *exchange: str, module: str | None = None) -> Contender:
         return HttpServer(
-            installation, name, what, requests, connections=CONNECTIONS, seconds=seconds, module=module, proof=proof
+            installation,
+            name,
+            what,
+            requests,
+            connections=CONNECTIONS,
+            seconds=seconds,
+            exchange=exchange,
+            module=module,
         )
 
     return [
         server("ours", "POST /api/v1/notifications of the API as it runs"),
+        server("ours, apart", "the same without combining what arrives together", "apart"),
+        server("ours, behind Flask", "the same with every request served by Flask", "behind-flask"),
+        server("two inserts", "the same endpoint, its write as BEGIN, INSERT, INSERT, COMMIT", "two-inserts", "apart"),
         server(
-            "two inserts",
-            "the same endpoint, its write as BEGIN, INSERT, INSERT, COMMIT",
-            f"{_INSIDE}.two_inserts",
-            proof=True,
+            "two inserts, behind Flask",
+            "an endpoint in Flask with that write, as most services have it",
+            *("two-inserts", "apart", "behind-flask"),
         ),
-        server("hello", "a Flask hello that reads the body, in the same gunicorn", f"{_INSIDE}.hello"),
+        server("hello", "a Flask hello that reads the body, in the same gunicorn", module=f"{_INSIDE}.hello"),
         PgbenchInsert(installation, clients=CONNECTIONS, seconds=seconds),
     ]
 
@@ -107,7 +123,7 @@ def _batch(rig: Rig, plan: Plan) -> list[Contender]:
     path = f"{PATH}/batch"
     requests = [post(path, body) for body in bodies]
 
-    def server(name: str, what: str, module: str | None = None) -> Contender:
+    def server(name: str, what: str, *exchange: str) -> Contender:
         return HttpServer(
             installation,
             name,
@@ -115,13 +131,13 @@ def _batch(rig: Rig, plan: Plan) -> list[Contender]:
             requests,
             connections=BATCH_CONNECTIONS,
             seconds=plan.pick(8.0, 0.5),
-            module=module,
+            exchange=exchange,
             work_per_answer=BATCH_ITEMS,
         )
 
     return [
         server("ours", f"POST {path}, {BATCH_ITEMS} items a request, {BATCH_CONNECTIONS} connections"),
-        server("ours, jsonb", "the same, written by the statement for keyed batches", f"{_INSIDE}.batch_by_jsonb"),
+        server("ours, jsonb", "the same, written by the statement for keyed batches", "jsonb"),
         *(
             CopyBatches(installation, requests, batches=plan.pick(120, 4), connections=connections)
             for connections in (1, BATCH_CONNECTIONS)
@@ -136,6 +152,7 @@ SINGLE = Stage(
     (
         Promise("single accept beside a Flask hello", "ours", at_least=0.4, beside=("hello",)),
         Promise("single accept beside BEGIN and two INSERTs", "ours", at_least=1.7, beside=("two inserts",)),
+        Promise("combining beside each by itself", "ours", at_least=1.3, beside=("ours, apart",)),
     ),
 )
 BATCH = Stage(
