@@ -1,6 +1,5 @@
 """Interleaved rounds: each contender once in each round, the order turned from round to round."""
 
-import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -76,14 +75,11 @@ class Told:
 def run_rounds(contenders: Sequence[Contender], plan: Plan, told: Told, samples: dict[str, list[Sample]]) -> None:
     """Run all rounds into `samples`, which holds what there is also when this raises.
 
-    Each round turns the order by one, so that nobody always comes after the same neighbour; the first order is drawn
-    by the seed.
+    The seed says who begins the first round.
     """
-    order = list(contenders)
-    random.Random(plan.seed).shuffle(order)  # noqa: S311 - an order, no secret
     with ExitStack() as done:
         present: list[Contender] = []
-        for contender in order:
+        for contender in contenders:
             done.callback(contender.teardown)
             try:
                 contender.setup()
@@ -92,7 +88,7 @@ def run_rounds(contenders: Sequence[Contender], plan: Plan, told: Told, samples:
             else:
                 present.append(contender)
         for number in range(plan.rounds):
-            for contender in turned(present, number):
+            for contender in turned(present, plan.seed + number):
                 told.began(contender.name, number)
                 sample = contender.round()
                 samples.setdefault(contender.name, []).append(sample)
@@ -100,6 +96,11 @@ def run_rounds(contenders: Sequence[Contender], plan: Plan, told: Told, samples:
 
 
 def turned(contenders: Sequence[Contender], number: int) -> list[Contender]:
-    """Return the order of a round: the first one's, begun `number` places later."""
+    """Return the order of a round: begun `number` places later, and backwards every other time.
+
+    So each is the first in turn, and follows now one of its neighbours, now the other. Neighbours stay neighbours: a
+    stage puts those that are compared beside each other.
+    """
     start = number % len(contenders) if contenders else 0
-    return [*contenders[start:], *contenders[:start]]
+    order = [*contenders[start:], *contenders[:start]]
+    return order[::-1] if number % 2 else order

@@ -103,16 +103,16 @@ def _single(rig: Rig, plan: Plan) -> list[Contender]:
         )
 
     return [
+        server("hello", "a Flask hello that reads the body, in the same gunicorn", module=f"{_INSIDE}.hello"),
         server("ours", "POST /api/v1/notifications of the API as it runs"),
+        server("two inserts", "the same endpoint, its write as BEGIN, INSERT, INSERT, COMMIT", "two-inserts", "apart"),
         server("ours, apart", "the same without combining what arrives together", "apart"),
         server("ours, behind Flask", "the same with every request served by Flask", "behind-flask"),
-        server("two inserts", "the same endpoint, its write as BEGIN, INSERT, INSERT, COMMIT", "two-inserts", "apart"),
         server(
             "two inserts, behind Flask",
             "an endpoint in Flask with that write, as most services have it",
             *("two-inserts", "apart", "behind-flask"),
         ),
-        server("hello", "a Flask hello that reads the body, in the same gunicorn", module=f"{_INSIDE}.hello"),
         PgbenchInsert(installation, clients=CONNECTIONS, seconds=seconds),
     ]
 
@@ -135,13 +135,14 @@ def _batch(rig: Rig, plan: Plan) -> list[Contender]:
             work_per_answer=BATCH_ITEMS,
         )
 
+    def copy(connections: int) -> Contender:
+        return CopyBatches(installation, requests, batches=plan.pick(120, 4), connections=connections)
+
     return [
+        copy(1),
         server("ours", f"POST {path}, {BATCH_ITEMS} items a request, {BATCH_CONNECTIONS} connections"),
         server("ours, jsonb", "the same, written by the statement for keyed batches", "jsonb"),
-        *(
-            CopyBatches(installation, requests, batches=plan.pick(120, 4), connections=connections)
-            for connections in (1, BATCH_CONNECTIONS)
-        ),
+        copy(BATCH_CONNECTIONS),
     ]
 
 

@@ -15,7 +15,7 @@ from loadtest.bench.receiving import receivers
 from loadtest.bench.rig import Installation, Rig, Service, wait_for
 
 DELIVERIES: Final = "deliveries_total"
-CONSUMED: Final = "delivery_records_consumed_total"
+PARTITIONS: Final = "delivery_partitions"
 CONNECTIONS: Final = 200
 PROCESS: Final = "delivery"
 _WITHIN_S: Final = 900.0
@@ -24,7 +24,11 @@ _WARM_UP: Final = 10
 
 
 class Delivery:
-    """A delivery consumer that finds all its records waiting, until the last outcome is in PostgreSQL."""
+    """A delivery consumer that finds all its records waiting, until the last outcome is in PostgreSQL.
+
+    Where `processes` are given there are so many, and their records come once each has its share of the partitions:
+    the first to begin would be done with what waits before the others have theirs. The clock starts after the relay.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,7 @@ class Delivery:
         item_bytes: int = 600,
         receiving: bool = True,
         keep: bool = False,
-        processes: int = 1,
+        processes: int | None = None,
     ) -> None:
         self.name, self.what = name, f"{what}; {count:,} waiting"
         self._installation, self._count, self._channel, self._module = installation, count, channel, module
@@ -66,13 +70,19 @@ class Delivery:
                 url=url,
                 item_bytes=self._item_bytes,
             )
-            relay_all(installation)
+            if self._processes is None:
+                relay_all(installation)
             installation.settle()
             environ = {"DELIVERY_CHANNELS": self._channel, **self._environ}
             if received:
                 environ["SMTP_PORT"] = str(received.mail_port)
-            several = installation.running_several("delivery_consumer", self._processes, module=self._module, **environ)
+            several = installation.running_several(
+                "delivery_consumer", self._processes or 1, module=self._module, **environ
+            )
             with several as consumers:
+                if self._processes is not None:
+                    wait_for(lambda: _all_assigned(consumers), timeout_s=60, what="each consumer's share", poll_s=0.2)
+                    relay_all(installation)
                 sample = self._measured(consumers)
             if received and received.received() != self._count:
                 raise BenchError(f"{received.received()} of {self._count} were received")
@@ -83,7 +93,8 @@ class Delivery:
 
     def _measured(self, consumers: Sequence[Service]) -> Sample:
         rig = self._installation.rig
-        wait_for(lambda: self._is_warm(consumers), timeout_s=_WITHIN_S, what="the first deliveries", poll_s=0.01)
+        warm = self._count // _WARM_UP
+        wait_for(lambda: _delivered(consumers) >= warm, timeout_s=_WITHIN_S, what="the first deliveries", poll_s=0.01)
         servers = {"postgres": [rig.postgres.process.pid], "kafka": [rig.kafka.process.pid]}
         meter = Meter({PROCESS: [one.pid for one in consumers], **servers})
         before, began = _delivered(consumers), time.perf_counter()
@@ -96,20 +107,18 @@ class Delivery:
         took_s, cpu_s = time.perf_counter() - began, meter.read()
         self._check()
         if before >= self._count and not rig.plan.quick:
-            raise BenchError("too few were waiting: all were delivered before every consumer had begun")
+            raise BenchError("too few were waiting: all were delivered before the clock could start")
         return Sample(self._count - int(before), took_s, cpu_s)
-
-    def _is_warm(self, consumers: Sequence[Service]) -> bool:
-        """Say whether each consumer has got records and a tenth is delivered, or there is nothing left to measure."""
-        delivered = _delivered(consumers)
-        all_began = all(one.metrics().get(CONSUMED, 0.0) for one in consumers)
-        return delivered >= self._count or (all_began and delivered >= self._count // _WARM_UP)
 
     def _check(self) -> None:
         with self._installation.connect() as conn:
             found = conn.execute("SELECT count(*) FROM delivery_attempts WHERE outcome <> 'accepted'").fetchall()[0][0]
         if found:
             raise BenchError(f"{found} attempts did not end as accepted")
+
+
+def _all_assigned(consumers: Sequence[Service]) -> bool:
+    return all(one.metrics().get(PARTITIONS, 0.0) for one in consumers)
 
 
 def _delivered(consumers: Sequence[Service]) -> float:

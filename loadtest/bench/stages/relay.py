@@ -155,8 +155,8 @@ def _kafka(rig: Rig, plan: Plan) -> list[Contender]:
     installation = rig.installation("relay")
     rows = plan.pick(1_000_000, 2_000)
     return [
-        Relays(installation, "ours", f"{rows:,} rows waiting, Apache Kafka", rows=rows),
         ProducerAlone(installation, rows=rows),
+        Relays(installation, "ours", f"{rows:,} rows waiting, Apache Kafka", rows=rows),
         *relay_peers(rig, plan, brokers=None),
     ]
 
@@ -166,8 +166,8 @@ def _on_mock(rig: Rig, plan: Plan) -> list[Contender]:
     installation = rig.installation("relay_mock", brokers=broker.start())
     rows = plan.pick(1_000_000, 2_000)
     return [
-        Relays(installation, "ours", f"{rows:,} rows waiting, librdkafka's mock broker", rows=rows, module=_MOCK_RELAY),
         ProducerAlone(installation, rows=rows),
+        Relays(installation, "ours", f"{rows:,} rows waiting, librdkafka's mock broker", rows=rows, module=_MOCK_RELAY),
         *relay_peers(rig, plan, brokers=broker.address),
     ]
 

@@ -43,7 +43,7 @@ def _deliver(rig: Rig, plan: Plan) -> list[Contender]:
             rig.installation(f"scaling_deliver_{count}"),
             f"webhook × {count}",
             f"{count} delivery consumers",
-            count=plan.pick(30_000, 500),
+            count=plan.pick(60_000, 6_000),
             channel="webhook",
             environ={"DELIVERY_CONCURRENCY": "200", "DESTINATION_CONCURRENCY": "200"},
             processes=count,
