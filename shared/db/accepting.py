@@ -6,11 +6,11 @@ Each function uses the caller's connection and never commits. On an autocommit c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, LiteralString, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.types.json import Jsonb
 
 from shared.model import Channel, OnUnknown, Priority, Status
@@ -146,40 +146,34 @@ def copy_many(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
     if not can_copy(news):
         raise ValueError("COPY takes what is pending, with an absolute expiry or none")
     with conn.transaction(), conn.cursor() as cursor:
-        with cursor.copy(_COPY_NOTIFICATIONS) as copy:
-            copy.set_types(_NOTIFICATION_TYPES)
-            for new in news:
-                copy.write_row(_notification_row(new))
-        with cursor.copy(_COPY_OUTBOX) as copy:
-            copy.set_types(_OUTBOX_TYPES)
-            of, headers = None, b""
-            for new in news:
-                if new.headers is not of:
-                    of, headers = new.headers, b"\x01" + orjson.dumps(new.headers)
-                copy.write_row((new.id, new.bucket, new.topic, new.key, new.record, headers))
+        _copy_notifications(cursor, news)
+        _copy_outbox(cursor, news)
 
 
-_COPY_NOTIFICATIONS: Final[LiteralString] = """
-    COPY notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status, expires_at,
-                        created_at, bucket, topic, traceparent, correlation_id, record)
-    FROM STDIN (FORMAT binary)
-"""
-_NOTIFICATION_TYPES: Final = (
-    *("uuid", "text", "text", "text", "text", "text", "text", "text", "timestamptz"),
-    *("timestamptz", "int2", "text", "text", "text", "bytea"),
-)
-_COPY_OUTBOX: Final[LiteralString] = """
-    COPY outbox (notification_id, bucket, topic, key, value, headers) FROM STDIN (FORMAT binary)
-"""
-_OUTBOX_TYPES: Final = ("uuid", "int2", "text", "bytea", "bytea", "bytea")
-"""The last is jsonb in its binary form, a version byte and the text: made once, for a batch shares its headers."""
+def _copy_notifications(cursor: Cursor[Any], news: Sequence[NewNotification]) -> None:
+    query = """
+        COPY notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status, expires_at,
+                            created_at, bucket, topic, traceparent, correlation_id, record)
+        FROM STDIN (FORMAT binary)
+    """
+    with cursor.copy(query) as copy:
+        copy.set_types(("uuid", *("text",) * 7, "timestamptz", "timestamptz", "int2", *("text",) * 3, "bytea"))
+        for new in news:
+            routing = new.created_at, new.bucket, new.topic, new.traceparent, new.correlation_id, new.record
+            asked = new.recipient, new.priority, new.ordering_key, new.on_unknown, "pending", new.expires_at
+            copy.write_row((new.id, new.tenant_id, new.channel, *asked, *routing))
 
 
-def _notification_row(new: NewNotification) -> tuple[Any, ...]:
-    return (
-        *(new.id, new.tenant_id, new.channel, new.recipient, new.priority, new.ordering_key, new.on_unknown, "pending"),
-        *(new.expires_at, new.created_at, new.bucket, new.topic, new.traceparent, new.correlation_id, new.record),
-    )
+def _copy_outbox(cursor: Cursor[Any], news: Sequence[NewNotification]) -> None:
+    query = "COPY outbox (notification_id, bucket, topic, key, value, headers) FROM STDIN (FORMAT binary)"
+    with cursor.copy(query) as copy:
+        # The headers are bytes here: jsonb's binary form, a version and the text, made once where a batch shares them.
+        copy.set_types(("uuid", "int2", "text", "bytea", "bytea", "bytea"))
+        of, headers = None, b""
+        for new in news:
+            if new.headers is not of:
+                of, headers = new.headers, b"\x01" + orjson.dumps(new.headers)
+            copy.write_row((new.id, new.bucket, new.topic, new.key, new.record, headers))
 
 
 def _as_item(new: NewNotification) -> dict[str, Any]:

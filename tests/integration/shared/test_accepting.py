@@ -101,6 +101,28 @@ def test_copy_refuses_what_it_cannot_write(conn: Conn, new: New) -> None:
     assert rows(conn, "SELECT count(*) FROM notifications") == [(0,)]
 
 
+def test_copy_that_ends_halfway_leaves_nothing(
+    conn: Conn, other: Conn, new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend that dies between the two commands takes the first with it; what is tried again is written once."""
+    news, copy_outbox = variety(new), accepting._copy_outbox
+    pid = other.info.backend_pid
+
+    def die(*_: Any) -> None:
+        conn.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        monkeypatch.setattr(accepting, "_copy_outbox", copy_outbox)
+        other.execute("SELECT 1")
+
+    monkeypatch.setattr(accepting, "_copy_outbox", die)
+    with pytest.raises(psycopg.OperationalError):
+        accepting.copy_many(other, news)
+    left = rows(conn, "SELECT count(*) FROM notifications")
+    accepting.copy_many(conn, news)
+
+    assert left == [(0,)]
+    assert rows(conn, "SELECT (SELECT count(*) FROM notifications), (SELECT count(*) FROM outbox)") == [(7, 7)]
+
+
 def test_copy_has_its_xid_before_it_takes_a_number(conn: Conn, other: Conn, new: New) -> None:
     """The relay gives a gap up once all transactions have ended that were under way when it saw it."""
     pid = other.info.backend_pid
