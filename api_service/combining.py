@@ -6,7 +6,7 @@ nothing is under way, and the more arrive, the cheaper each becomes.
 
 The threads of the requests do it themselves. One that finds nothing under way writes at once; the others wait, and when
 a statement has ended the first of them writes for all that wait by then. So there is no thread to keep alive, to drain
-or to find dead: whoever waits, waits for a statement that a request under way has begun, or for its own turn.
+or to find dead: whoever waits, waits for a statement that a request under way has begun, or is told to begin one.
 """
 
 import logging
@@ -34,7 +34,7 @@ class Combiner:
     def __init__(self, write: Write) -> None:
         self._write = write
         self._lock = threading.Lock()
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[_Entry] = deque()
         self.is_writing = False  # a statement is under way, or somebody has been told to begin one
 
     @property
@@ -51,31 +51,31 @@ class Combiner:
         if len(news) != 1:
             self._write(news)
             return
-        turn = _Turn(news[0])
+        entry = _Entry(news[0])
         with self._lock:
             if self.is_writing:
-                self._waiting.append(turn)
+                self._waiting.append(entry)
             else:
                 self.is_writing = True
-                turn.together = [turn]
-        if turn.together is None:
-            turn.wait()
-        if turn.together is not None:
-            self._write_all(turn.together)
-        if turn.reason is not None:
-            raise unavailable(turn.reason)
-        if not turn.is_written:
+                entry.together = [entry]
+        if entry.together is None:
+            entry.wait()
+        if entry.together is not None:
+            self._write_all(entry.together)
+        if entry.reason is not None:
+            raise unavailable(entry.reason)
+        if not entry.is_written:
             self._write(news)
 
-    def _write_all(self, together: list["_Turn"]) -> None:
+    def _write_all(self, together: list["_Entry"]) -> None:
         """Write for all of these, the first of which is this thread's own; then the next may."""
         try:
-            self._write([turn.new for turn in together])
-            for turn in together:
-                turn.is_written = True
+            self._write([entry.new for entry in together])
+            for entry in together:
+                entry.is_written = True
         except DatabaseUnavailableError as error:
-            for turn in together:
-                turn.reason = error.reason
+            for entry in together:
+                entry.reason = error.reason
             raise
         except Exception:
             if len(together) == 1:
@@ -83,12 +83,12 @@ class Combiner:
             log.warning("combined_write_failed", extra={"together": len(together)}, exc_info=True)
         finally:
             self._hand_on()
-            for turn in together[1:]:
-                turn.wake()
+            for entry in together[1:]:
+                entry.wake()
 
     def _hand_on(self) -> None:
         """Have the first of those that wait write for as many as a statement takes."""
-        together: list[_Turn] = []
+        together: list[_Entry] = []
         size = 0
         with self._lock:
             while self._waiting and len(together) < MAX_TOGETHER:
@@ -102,12 +102,12 @@ class Combiner:
             together[0].wake()
 
 
-class _Turn:
+class _Entry:
     """One notification on its way, and what has become of it."""
 
     def __init__(self, new: NewNotification) -> None:
         self.new = new
-        self.together: list[_Turn] | None = None  # for the one that writes: with whom
+        self.together: list[_Entry] | None = None  # for the one that writes: with whom
         self.is_written = False
         self.reason: str | None = None  # why the database could not
         self._woken = threading.Lock()
