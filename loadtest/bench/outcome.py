@@ -22,6 +22,11 @@ class StageOutcome:
     fault: str | None = None
 
     @property
+    def measured(self) -> list[tuple[str, list[Sample]]]:
+        """The contenders that have a round, in the order of the stage."""
+        return [(name, self.samples[name]) for name in self.whats if name in self.samples]
+
+    @property
     def judgements(self) -> list[Judgement]:
         """What became of the stage's promises, as far as there are rounds."""
         return [one for promise in self.stage.promises if (one := judge(promise, self.samples)) is not None]
@@ -30,10 +35,10 @@ class StageOutcome:
 def table(outcome: StageOutcome, *, quick: bool) -> Table:
     """Return the stage as a table: a line per contender, then a line per promise."""
     title = f"{outcome.stage.title} ({outcome.stage.name})"
-    made = Table(
-        "", "a second", "CPU µs each, by process", "other figures", "rounds", title=title, title_justify="left"
-    )
-    for name, samples in outcome.samples.items():
+    made = Table(title=title, title_justify="left")
+    for column in ("", "a second", "CPU µs each, by process", "other figures", "rounds"):
+        made.add_column(column, overflow="fold")
+    for name, samples in outcome.measured:
         others = ", ".join(f"{key} {_spread(spread_of(samples, key))}" for key in _common(samples, "others"))
         cpu = ", ".join(
             f"{process} {_number(spread_of(samples, f'cpu_us:{process}').median)}"
@@ -104,7 +109,7 @@ def _limit(judgement: Judgement) -> Limit:
 
 def _notes(outcome: StageOutcome, *, quick: bool) -> list[str]:
     notes = ["quick sizes: they show that everything runs, their figures mean nothing"] if quick else []
-    for name, samples in outcome.samples.items():
+    for name, samples in outcome.measured:
         parts = [f"{_spread(spread_of(samples, PER_S))} a second"] if any(sample.work for sample in samples) else []
         parts += [
             f"{process} {_spread(spread_of(samples, f'cpu_us:{process}'))} µs of CPU each"
@@ -119,7 +124,7 @@ def _notes(outcome: StageOutcome, *, quick: bool) -> list[str]:
 def _series(outcome: StageOutcome) -> list[Series]:
     """Return a line per contender and figure, a point per round."""
     made: list[Series] = []
-    for name, samples in outcome.samples.items():
+    for name, samples in outcome.measured:
         lines: list[tuple[str, str, Group, str]] = [("", "1/s", "throughput", PER_S)]
         lines += [(process, "µs", "cpu", f"cpu_us:{process}") for process in _common(samples, "cpu_s")]
         lines += [(key, *_unit_and_group(key), key) for key in _common(samples, "others")]
