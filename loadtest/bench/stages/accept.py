@@ -136,7 +136,9 @@ def _batch(rig: Rig, plan: Plan) -> list[Contender]:
         )
 
     def copy(connections: int) -> Contender:
-        return CopyBatches(installation, requests, batches=plan.pick(120, 4), connections=connections)
+        return CopyBatches(
+            installation, requests, batches=plan.pick(120, 4), passes=plan.pick(3, 1), connections=connections
+        )
 
     return [
         copy(1),

@@ -28,12 +28,12 @@ class CopyBatches:
     """
 
     def __init__(
-        self, installation: Installation, requests: Sequence[bytes], *, batches: int, connections: int
+        self, installation: Installation, requests: Sequence[bytes], *, batches: int, passes: int, connections: int
     ) -> None:
         self.name = f"COPY, {connections} connection{'s' if connections > 1 else ''}"
         self.what = f"two COPY commands per {_ROWS:,} rows and transaction, the rows ready as bytes"
         self._installation, self._requests = installation, requests
-        self._batches, self._connections = batches, connections
+        self._batches, self._passes, self._connections = batches, passes, connections
         self._chunks: list[Chunk] = []
 
     def setup(self) -> None:
@@ -46,7 +46,12 @@ class CopyBatches:
             self._chunks = [_chunk(conn, number) for number in range(self._batches)]
 
     def round(self) -> Sample:
-        """Write all chunks once into empty tables."""
+        """Write all chunks several times, each time into empty tables; emptying them is not counted."""
+        passes = [self._pass() for _ in range(self._passes)]
+        cpu_s = {process: sum(one.cpu_s[process] for one in passes) for process in passes[0].cpu_s}
+        return Sample(sum(one.work for one in passes), sum(one.wall_s for one in passes), cpu_s)
+
+    def _pass(self) -> Sample:
         self._installation.empty()
         shares = [self._chunks[number :: self._connections] for number in range(self._connections)]
         conns = [psycopg.connect(self._installation.dsn, autocommit=True) for _ in shares]
