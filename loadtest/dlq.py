@@ -142,7 +142,7 @@ def judge(running: Running, watch: Watch) -> None:
         ("each failure is tracked", letters.untracked(), "without a dead letter"),
         ("each ended for its reason", unfit, "neither resolved nor at rest as they should be"),
         ("retries are counted", letters.miscounted(), "whose count is not that of their attempts"),
-        ("everything ended", letters.unended(), "neither sent nor failed"),
+        ("everything ended", letters.unended(), "still pending or processing"),
     ):
         found.limits.append(Limit(name, f"none {of}", f"{count:,}", count == 0))
     if "overdue_s" in limits:

@@ -16,7 +16,7 @@ OVERDUE = """
       FROM dlq_messages WHERE status = 'failed' AND retry_at <= now()
 """
 RETRIES = "SELECT destination, count(*) FROM delivery_attempts WHERE attempt > 1 GROUP BY 1"
-UNENDED = "SELECT count(*) FROM notifications WHERE status NOT IN ('sent', 'failed')"
+UNENDED = "SELECT count(*) FROM notifications WHERE status IN ('pending', 'scheduled', 'processing')"
 # One that failed for good has to have a dead letter, and so has one that was sent only at a later attempt.
 UNTRACKED = """
     SELECT count(*) FROM notifications n
@@ -85,7 +85,7 @@ class Letters:
         return Standing(stands, retries, float(self._rows(OVERDUE)[0][0]))
 
     def unended(self) -> int:
-        """How many notifications are neither sent nor failed."""
+        """How many notifications have not ended."""
         return int(self._rows(UNENDED)[0][0])
 
     def untracked(self) -> int:

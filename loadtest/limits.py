@@ -7,7 +7,10 @@ from loadtest.measuring import Lines
 from loadtest.reconcile import Verdict
 from loadtest.results import Latency, Limit
 
-COUNTS: Final = ("lost", "on_their_way", "at_rest", "doubled", "unexplained", "refused", "unanswered")
+COUNTS: Final = (
+    *("lost", "on_their_way", "at_rest", "ended_otherwise", "doubled", "unexplained"),
+    *("refused", "unanswered"),
+)
 LATENCIES: Final = {"accept": "accept", "receiver": "accept_to_receiver"}
 GROWTH_PARTS: Final = 6
 """Growth compares the last sixth of a run with its second: of an hour the last ten minutes with those after the

@@ -15,7 +15,7 @@ LIMITS: Final = frozenset(
         *("lost", "on_their_way", "doubled", "unexplained", "refused", "unanswered", "capacity_per_s"),
         *("accept_p50_ms", "accept_p99_ms", "receiver_p50_ms", "receiver_p99_ms"),
         *("idle_cpu_percent", "idle_process_mib", "memory_growth", "dead_rows_growth"),
-        *("at_rest", "recovery_s", "overdue_s"),
+        *("at_rest", "ended_otherwise", "recovery_s", "overdue_s"),
     )
 )
 MIN_MESSAGE_BYTES: Final = 64

@@ -59,12 +59,15 @@ def compare(directory: Path, doubtful: Sequence[tuple[int, int]]) -> Reconciled:
 
 
 def whereabouts(url: str, ids: Sequence[bytes]) -> Counter[str]:
-    """Say of notifications that were not received what the database says: on_their_way, at_rest, or lost.
+    """Say of notifications that were not received what the database says.
+
+    on_their_way; at_rest, as a dead letter; ended_otherwise: suppressed, expired or cancelled; or lost.
 
     Raises psycopg.Error.
     """
     query = """
         SELECT CASE WHEN n.status = 'failed' AND d.status = 'failed' AND d.retry_at IS NULL THEN 'at_rest'
+                    WHEN n.status IN ('suppressed', 'expired', 'cancelled') THEN 'ended_otherwise'
                     WHEN n.status = ANY(%(waiting)s) THEN 'on_their_way' ELSE 'lost' END, count(*)
           FROM notifications n LEFT JOIN dlq_messages d ON d.notification_id = n.id
          WHERE n.id = ANY(%(ids)s) GROUP BY 1
@@ -74,7 +77,8 @@ def whereabouts(url: str, ids: Sequence[bytes]) -> Counter[str]:
         for at in range(0, len(ids), _CHUNK):
             chunk = [UUID(bytes=id_) for id_ in ids[at : at + _CHUNK]]
             found.update(dict(conn.execute(query, {"ids": chunk, "waiting": list(_ON_ITS_WAY)}).fetchall()))
-    found["lost"] = len(ids) - found["on_their_way"] - found["at_rest"]  # those that are not even there, too
+    explained = found["on_their_way"] + found["at_rest"] + found["ended_otherwise"]
+    found["lost"] = len(ids) - explained  # those that are not even there, too
     return found
 
 

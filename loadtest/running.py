@@ -243,7 +243,7 @@ class Running:
             "accepted": books.accepted,
             "received": books.received,
             "doubled": books.doubled,
-            **{name: missing[name] for name in ("lost", "on_their_way", "at_rest")},
+            **{name: missing[name] for name in ("lost", "on_their_way", "at_rest", "ended_otherwise")},
             "unexplained": len(books.unexplained),
             "received_without_answer": books.unanswered_received,
             "refused_deliveries": counts["refused_deliveries"],

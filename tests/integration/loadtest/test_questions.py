@@ -38,10 +38,10 @@ def test_those_not_received_are_on_their_way_at_rest_or_lost(conn: Conn, databas
     retried, resting = ledger_rows.notification(conn, "failed"), ledger_rows.notification(conn, "failed")
     letter(conn, retried, retry_at=soon)
     letter(conn, resting, rest_reason="permanent")
-    sent = ledger_rows.notification(conn, "sent")
+    sent, held = ledger_rows.notification(conn, "sent"), ledger_rows.notification(conn, "suppressed")
 
-    ids = [one.bytes for one in (*waiting, retried, resting, sent, uuid4())]
-    assert whereabouts(database.dsn, ids) == Counter(on_their_way=4, at_rest=1, lost=2)
+    ids = [one.bytes for one in (*waiting, retried, resting, sent, held, uuid4())]
+    assert whereabouts(database.dsn, ids) == Counter(on_their_way=4, at_rest=1, ended_otherwise=1, lost=2)
     assert whereabouts(database.dsn, []) == Counter(lost=0)
 
 
