@@ -1,8 +1,13 @@
 """CPU-seconds of processes with everything below them, between two instants."""
 
+import time
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import psutil
+
+_LOOK_S: Final = 0.5
+_AT_REST: Final = 0.2
 
 
 def tree_cpu_s(pid: int) -> float:
@@ -39,3 +44,13 @@ class Meter:
 
     def _now(self) -> dict[str, float]:
         return {name: sum(map(tree_cpu_s, pids)) for name, pids in self._pids.items()}
+
+
+def wait_at_rest(pids: Iterable[int], *, timeout_s: float = 30.0) -> None:
+    """Wait until processes that have just started use less than a fifth of a core together; not longer than that."""
+    deadline, pids = time.monotonic() + timeout_s, list(pids)
+    while time.monotonic() < deadline:
+        meter = Meter({"all": pids})
+        time.sleep(_LOOK_S)
+        if meter.read()["all"] < _AT_REST * _LOOK_S:
+            return

@@ -7,7 +7,7 @@ import orjson
 import uvloop
 
 from loadtest.bench.bodies import batches, items
-from loadtest.bench.cpu import Meter
+from loadtest.bench.cpu import Meter, wait_at_rest
 from loadtest.bench.figures import Promise, Sample
 from loadtest.bench.frame import BenchError, Contender, Plan, Stage
 from loadtest.bench.http_client import drive, post
@@ -70,6 +70,7 @@ class HttpServer:
             self._installation.empty()
         environ = self._environ | ({USED_FILE: str(self._proof)} if self._proof else {})
         with self._installation.running("api_service", module=self._module, **environ) as api:
+            wait_at_rest([api.pid])  # all of its workers have started, not only the one that said so
             uvloop.run(drive(api.port, self._requests, connections=self._connections, seconds=self._seconds / 5))
             if self._proof and not self._proof.exists():
                 raise BenchError(f"{self._module} did not exchange what it should: the API has changed")

@@ -9,7 +9,7 @@ import orjson
 import uvloop
 
 from loadtest.bench.bodies import batches, items
-from loadtest.bench.cpu import Meter
+from loadtest.bench.cpu import Meter, wait_at_rest
 from loadtest.bench.figures import Promise, Sample, percentile
 from loadtest.bench.frame import BenchError, Contender, Plan, Stage
 from loadtest.bench.http_client import drive, pace, post
@@ -23,6 +23,7 @@ RATE_PER_S: Final = 200.0
 _CONNECTIONS: Final = 2
 _SINGLE_CONNECTIONS: Final = 16
 _WITHIN_S: Final = 900.0
+_SERVERS: Final = frozenset(("postgres", "kafka"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ class Measured:
         self._pipeline.setup()
 
     def round(self) -> Sample:
-        """Run it with receivers, warm it up by a batch, and measure."""
+        """Run it with receivers until all of it has started, warm it up by a batch, and measure."""
         with receivers(self._pipeline.installation.rig) as received, self._pipeline.running() as running:
+            wait_at_rest(pid for name, pids in running.processes.items() if name not in _SERVERS for pid in pids)
             scene, size = Scene(self._pipeline, running, received, self._plan), self._plan.pick(1_000, 50)
             requests = [post(running.batch_path, body) for body in scene.bodies(count=1, size=size)]
             uvloop.run(drive(running.port, requests, connections=1, count=1))
