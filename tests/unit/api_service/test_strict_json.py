@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,6 +112,50 @@ def test_a_name_given_twice_is_always_found(members: dict[str, Any], data: st.Da
 
     with pytest.raises(JsonError, match="twice"):
         strict_json.loads(("{" + ",".join(written) + "}").encode())
+
+
+blanks = st.sampled_from(["", " ", "\n", "\t \r"])
+pieces = st.sampled_from(
+    [
+        "a",
+        "b",
+        ":",
+        '\\"',
+        " :",
+        "\\u0061",
+        "\\u0022",
+        "\\u003a",
+        "\\u003A",
+        "\\u0000",
+        "\\\\",
+        "\\u00e9",
+        "é",
+        "9" * 20,
+    ]
+)
+strings = st.lists(pieces, max_size=4).map(lambda found: '"' + "".join(found) + '"')
+numbers = st.sampled_from(["1", "-0", "1E5", "9" * 18, "9223372036854775808", "18446744073709551616", "1." + "2" * 30])
+
+
+def documents(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Arrays and objects written in any way, names given twice among them."""
+    members = st.tuples(blanks, strings, blanks, blanks, inner).map(lambda m: f"{m[0]}{m[1]}{m[2]}:{m[3]}{m[4]}")
+    return st.lists(inner, max_size=3).map(lambda found: f"[{','.join(found)}]") | st.lists(members, max_size=4).map(
+        lambda found: "{" + ",".join(found) + "}"
+    )
+
+
+@given(st.recursive(strings | numbers | st.just("null"), documents, max_leaves=8))
+def test_what_is_not_inspected_would_have_passed(text: str) -> None:
+    """However names, colons and digits are written: no suspicion means no fault."""
+    body = text.encode()
+    try:
+        rewritten = orjson.dumps(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return
+
+    if not strict_json._may_be_odd(body, rewritten):
+        strict_json._inspect(body)
 
 
 def test_depth_counts_arrays_and_objects() -> None:
