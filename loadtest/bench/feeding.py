@@ -2,7 +2,8 @@
 
 import sys
 
-from loadtest.bench.rig import Installation, wait_for
+from loadtest.bench.rig import Installation
+from loadtest.bench.waiting import wait_for
 
 _PREPARE_S = 900.0
 

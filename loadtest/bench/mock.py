@@ -4,7 +4,8 @@ import sys
 from typing import Final
 
 from infra.local.processes import ManagedProcess
-from loadtest.bench.rig import Rig, wait_for
+from loadtest.bench.rig import Rig
+from loadtest.bench.waiting import wait_for
 
 _LINE: Final = "BOOTSTRAP "
 

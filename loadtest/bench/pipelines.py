@@ -9,7 +9,8 @@ from typing import Final, Protocol
 
 from infra.local.ports import free_port
 from loadtest.bench.frame import ContenderUnavailableError
-from loadtest.bench.rig import PORT_VARIABLES, SECRET, Installation, Rig, wait_for
+from loadtest.bench.rig import PORT_VARIABLES, SECRET, Installation, Rig
+from loadtest.bench.waiting import wait_for
 from loadtest.peers import environment, settings
 
 NOTIFICATIONS: Final = "/api/v1/notifications"

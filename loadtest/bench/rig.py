@@ -3,8 +3,7 @@
 import base64
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from infra.local.postgres import Postgres
 from infra.local.processes import ManagedProcess, Supervisor
 from loadtest.bench.frame import BenchError, Plan
 from loadtest.bench.metrics import scrape
+from loadtest.bench.waiting import wait_for
 from shared.records import Topics
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -210,12 +210,3 @@ class Installation:
         finally:
             for one in started:
                 one.process.terminate()
-
-
-def wait_for(done: Callable[[], bool], *, timeout_s: float, what: str, poll_s: float = 0.02) -> None:
-    """Wait until something is so. Raises BenchError when it is not in time."""
-    deadline = time.monotonic() + timeout_s
-    while not done():
-        if time.monotonic() > deadline:
-            raise BenchError(f"waited {timeout_s:.0f} s in vain for {what}")
-        time.sleep(poll_s)

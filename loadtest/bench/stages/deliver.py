@@ -12,7 +12,8 @@ from loadtest.bench.floors import RawMail, RawWebhooks
 from loadtest.bench.frame import BenchError, Contender, Plan, Stage
 from loadtest.bench.peers import queue_peers
 from loadtest.bench.receiving import receivers
-from loadtest.bench.rig import Installation, Rig, Service, wait_for
+from loadtest.bench.rig import Installation, Rig, Service
+from loadtest.bench.waiting import wait_for, wait_for_count
 
 DELIVERIES: Final = "deliveries_total"
 PARTITIONS: Final = "delivery_partitions"
@@ -94,11 +95,11 @@ class Delivery:
     def _measured(self, consumers: Sequence[Service]) -> Sample:
         rig = self._installation.rig
         warm = self._count // _WARM_UP
-        wait_for(lambda: _delivered(consumers) >= warm, timeout_s=_WITHIN_S, what="the first deliveries", poll_s=0.01)
+        wait_for_count(lambda: _delivered(consumers), warm, timeout_s=_WITHIN_S, what="the first deliveries")
         servers = {"postgres": [rig.postgres.process.pid], "kafka": [rig.kafka.process.pid]}
         meter = Meter({PROCESS: [one.pid for one in consumers], **servers})
         before, began = _delivered(consumers), time.perf_counter()
-        wait_for(lambda: _delivered(consumers) >= self._count, timeout_s=_WITHIN_S, what="all deliveries", poll_s=0.02)
+        wait_for_count(lambda: _delivered(consumers), self._count, timeout_s=_WITHIN_S, what="all deliveries")
         with self._installation.connect() as conn:
             query = "SELECT NOT EXISTS (SELECT FROM delivery_attempts WHERE outcome = 'begun')"
             wait_for(

@@ -13,7 +13,8 @@ from loadtest.bench.frame import Contender, Plan, Stage
 from loadtest.bench.mock import MockBroker
 from loadtest.bench.outbox_rows import FILL, parameters
 from loadtest.bench.peers import relay_peers
-from loadtest.bench.rig import Installation, Rig, Service, wait_for
+from loadtest.bench.rig import Installation, Rig, Service
+from loadtest.bench.waiting import wait_for, wait_for_count
 from shared.model import BUCKETS, Channel, Priority
 
 ROWS_PUBLISHED: Final = "outbox_relay_rows_published_total"
@@ -131,7 +132,7 @@ def _drained(installation: Installation, relays: Sequence[Service], conn: Connec
     rig = installation.rig
     brokers = {"kafka": [rig.kafka.process.pid]} if installation.on_kafka else {}
     meter = Meter({"relay": [one.pid for one in relays], "postgres": [rig.postgres.process.pid], **brokers})
-    wait_for(lambda: _published(relays) - before >= rows, timeout_s=_DRAIN_S, what="the outbox to drain", poll_s=0.05)
+    wait_for_count(lambda: _published(relays) - before, rows, timeout_s=_DRAIN_S, what="the outbox to drain")
     return Sample(rows, time.perf_counter() - began, meter.read())
 
 

@@ -15,7 +15,8 @@ from loadtest.bench.frame import BenchError, Contender, Plan, Stage
 from loadtest.bench.http_client import drive, pace, post
 from loadtest.bench.pipelines import Ours, Pipeline, Running, peers
 from loadtest.bench.receiving import Receivers, receivers
-from loadtest.bench.rig import Rig, wait_for
+from loadtest.bench.rig import Rig
+from loadtest.bench.waiting import wait_for, wait_for_count
 
 PEERS: Final = ("dramatiq", "Celery")
 BATCH_ITEMS: Final = 500
@@ -44,9 +45,9 @@ class Scene:
         wanted = items(self.plan.seed, 500, channels=("webhook",), url=self.received.url)
         return [post(self.running.path, orjson.dumps(item)) for item in wanted]
 
-    def wait_received(self, count: int, *, poll_s: float = 0.05) -> None:
+    def wait_received(self, count: int) -> None:
         """Return once so many different ones have come."""
-        wait_for(lambda: self.received.received() >= count, timeout_s=_WITHIN_S, what="all webhooks", poll_s=poll_s)
+        wait_for_count(self.received.received, count, timeout_s=_WITHIN_S, what="all webhooks")
 
     def wait_recorded(self) -> None:
         """Return once all are recorded as sent."""
@@ -135,7 +136,7 @@ class LatencyAtHalf:
             drive(scene.running.port, requests, connections=_SINGLE_CONNECTIONS, seconds=self._seconds / 2)
         )
         answers.expect(202)
-        scene.wait_received(answers.count, poll_s=0.02)
+        scene.wait_received(answers.count)
         capacity = answers.count / (time.perf_counter() - began)
         if capacity < 1:
             raise BenchError("the pipeline delivers less than one a second")
