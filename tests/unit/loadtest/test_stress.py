@@ -51,7 +51,9 @@ def test_a_rate_is_held_when_nothing_piles_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "seen", [looks([100 * at_s for at_s in range(20)]), looks([0] * 20, refused=1), looks([])], ids=str
+    "seen",
+    [looks([100 * at_s for at_s in range(20)]), looks([0] * 20, refused=1), looks([])],
+    ids=["a backlog", "a refusal", "nothing seen"],
 )
 def test_a_rate_is_not_held_when_something_falls_behind(seen: list[Look]) -> None:
     """Or is refused, or was never looked at."""
