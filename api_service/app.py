@@ -9,8 +9,7 @@ import flask
 from flask import Flask, Response
 from psycopg_pool import ConnectionPool
 
-from api_service import accept, finishing, openapi, problems, queries, tracing
-from api_service.combining import Combiner
+from api_service import finishing, openapi, problems, queries, tracing
 from api_service.database import Database, DatabaseUnavailableError
 from api_service.direct import Direct
 from api_service.finishing import Begun
@@ -31,7 +30,6 @@ from api_service.routes import (
 from api_service.routing import declares
 from api_service.services import EXTENSION, Services, ids
 from api_service.settings import ApiSettings
-from shared.db.accepting import NewNotification
 from shared.records import Topics
 
 log = logging.getLogger(__name__)
@@ -42,15 +40,9 @@ _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -> Flask:
     """Return the application on an open pool; `runtime_dir` is shared by all processes of one server."""
     app = Flask("api_service", static_folder=None)
-    database = Database(pool)
-
-    def write(news: list[NewNotification]) -> None:
-        database.run(lambda conn: accept.write_once(conn, news))
-
     app.extensions[EXTENSION] = Services(
         settings=settings,
-        database=database,
-        write=Combiner(write).write,  # `write` itself does without combining
+        database=Database(pool),
         topics=Topics(settings.topic_prefix),
         inbox=Inbox(runtime_dir / "inbox.sqlite3"),
         runtime_dir=runtime_dir,

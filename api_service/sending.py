@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from api_service import metrics
+from api_service.accept import write_once
 from api_service.idempotency import Answer, KeyedRequest, accept_once
 from api_service.representations import NOTIFICATIONS_PATH, accepted, notification_path
 from api_service.responses import dumps
@@ -27,7 +28,7 @@ def send(services: Services, keyed: KeyedRequest | None, news: Sequence[NewNotif
     if keyed is not None:
         answer = services.database.run(lambda conn: accept_once(conn, keyed, news, answer))
     else:
-        services.write(list(news))
+        services.database.run(lambda conn: write_once(conn, news))
     if answer.replayed:
         metrics.REPLAYS.inc()
     else:

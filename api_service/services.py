@@ -1,6 +1,5 @@
 """What every route works with, kept on the application."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,6 @@ from api_service.database import Database
 from api_service.inbox import Inbox
 from api_service.settings import ApiSettings
 from api_service.tracing import RequestIds
-from shared.db.accepting import NewNotification
 from shared.records import Topics
 
 EXTENSION: Final = "notification_api"
@@ -24,7 +22,6 @@ class Services:
 
     settings: ApiSettings
     database: Database
-    write: Callable[[list[NewNotification]], None]  # all or none, committed at its return; DatabaseUnavailableError
     topics: Topics
     inbox: Inbox
     runtime_dir: Path

@@ -1,7 +1,6 @@
 """The API with parts exchanged, named in BENCH_EXCHANGE and separated by commas; all else is the API's own.
 
 two-inserts   a write is BEGIN, INSERT, INSERT, COMMIT, as most services do it: four round trips
-apart         notifications that arrive together are written apart
 behind-flask  no request is served in front of Flask
 jsonb         batches are written by the one statement that takes them as jsonb, as those with a key are
 """
@@ -19,7 +18,6 @@ from psycopg.types.json import Jsonb
 # The variable that prometheus_client looks for at its import was set by whoever started this.
 from api_service import __main__ as service
 from api_service import accept, app
-from api_service.combining import Write
 from shared.db.accepting import NewNotification
 
 USED_FILE: Final = "BENCH_USED_FILE"
@@ -54,13 +52,6 @@ def _note_and_write(conn: Connection[Any], news: Sequence[NewNotification]) -> N
     _write_two_inserts(conn, news)
 
 
-class _Apart:
-    """Stands where the combiner stands, and writes at once."""
-
-    def __init__(self, write: Write) -> None:
-        self.write = write
-
-
 def _behind(application: Flask) -> WSGIApplication:
     return application.wsgi_app
 
@@ -73,7 +64,6 @@ def _replace(module: Any, name: str, substitute: object) -> None:
 
 _EXCHANGES: Final[dict[str, Callable[[], None]]] = {
     "two-inserts": lambda: _replace(accept, "write", _note_and_write),
-    "apart": lambda: _replace(app, "Combiner", _Apart),
     "behind-flask": lambda: _replace(app, "Direct", _behind),
     "jsonb": lambda: _replace(accept, "COPY_FROM_ROWS", 1_000_000),  # more rows than a batch may have
 }

@@ -106,13 +106,12 @@ def _single(rig: Rig, plan: Plan) -> list[Contender]:
     return [
         server("hello", "a Flask hello that reads the body, in the same gunicorn", module=f"{_INSIDE}.hello"),
         server("ours", "POST /api/v1/notifications of the API as it runs"),
-        server("two inserts", "the same endpoint, its write as BEGIN, INSERT, INSERT, COMMIT", "two-inserts", "apart"),
-        server("ours, apart", "the same without combining what arrives together", "apart"),
+        server("two inserts", "the same endpoint, its write as BEGIN, INSERT, INSERT, COMMIT", "two-inserts"),
         server("ours, behind Flask", "the same with every request served by Flask", "behind-flask"),
         server(
             "two inserts, behind Flask",
             "an endpoint in Flask with that write, as most services have it",
-            *("two-inserts", "apart", "behind-flask"),
+            *("two-inserts", "behind-flask"),
         ),
         PgbenchInsert(installation, clients=CONNECTIONS, seconds=seconds),
     ]
@@ -156,7 +155,6 @@ SINGLE = Stage(
     (
         Promise("single accept beside a Flask hello", "ours", at_least=0.4, beside=("hello",)),
         Promise("single accept beside BEGIN and two INSERTs", "ours", at_least=1.7, beside=("two inserts",)),
-        Promise("combining beside each by itself", "ours", at_least=1.3, beside=("ours, apart",)),
     ),
 )
 BATCH = Stage(

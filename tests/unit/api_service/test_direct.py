@@ -1,9 +1,8 @@
 """What is served in front of Flask is answered, logged and written as the application alone would."""
 
-import dataclasses
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import orjson
@@ -11,6 +10,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import Client, TestResponse
 
+from api_service import sending
 from api_service.database import DatabaseUnavailableError
 from api_service.direct import Direct
 from api_service.services import EXTENSION, Services
@@ -22,25 +22,31 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Table:
-    """Takes what is written, or fails."""
+    """Takes what is written without a key, or fails. What has a key meets no database."""
 
     def __init__(self) -> None:
         self.rows: list[NewNotification] = []
         self.error: Exception | None = None
 
-    def write(self, news: list[NewNotification]) -> None:
+    def write(self, _conn: object, news: Sequence[NewNotification]) -> None:
         """Write, and fail afterwards if told to: nobody knows then."""
         self.rows += news
         if self.error:
             raise self.error
 
+    def write_keyed(self, *_: object) -> None:
+        """Fail."""
+        raise DatabaseUnavailableError("no_connection")
+
 
 @pytest.fixture
-def table(app: Flask) -> Table:
+def table(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Table:
     """Where the application writes what has no key."""
     table = Table()
     services = cast(Services, app.extensions[EXTENSION])
-    app.extensions[EXTENSION] = dataclasses.replace(services, write=table.write)
+    monkeypatch.setattr(services.database, "run", lambda work: work(None))
+    monkeypatch.setattr(sending, "write_once", table.write)
+    monkeypatch.setattr(sending, "accept_once", table.write_keyed)
     return table
 
 

@@ -14,7 +14,6 @@ from tests.dockerfiles import REPOSITORY
     [
         ("api_service.accept", "write"),
         ("api_service.accept", "COPY_FROM_ROWS"),
-        ("api_service.app", "Combiner"),
         ("api_service.app", "Direct"),
         ("outbox_relay.relay", "ensure_topics"),
         ("delivery_consumer.__main__", "build_providers"),
@@ -28,6 +27,6 @@ def test_what_is_exchanged_is_there(module: str, name: str) -> None:
 def test_stages_ask_for_exchanges_that_exist() -> None:
     """By their names."""
     stage = (REPOSITORY / "loadtest/bench/stages/accept.py").read_text()
-    asked = set(re.findall(r'"(two-inserts|apart|behind-flask|jsonb)"', stage))
+    asked = set(re.findall(r'"(two-inserts|behind-flask|jsonb)"', stage))
 
     assert asked == set(_EXCHANGES)
