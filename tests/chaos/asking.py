@@ -10,7 +10,7 @@ import orjson
 
 from tests.chaos.config import Config
 from tests.chaos.ledger import Ledger, now
-from tests.chaos.load import Drawer, Item, Request, digest
+from tests.chaos.load import BULK, Drawer, Item, Request, digest
 from tests.chaos.producer import PATH, Answer, Producer
 
 CANCEL_TIMEOUTS = 3
@@ -26,7 +26,8 @@ class Sender(Producer):
 
     def send(self, items: Sequence[Item], *, key: bool = True, repeats: int = 0) -> list[str]:
         """Ask for one notification, or for a batch; return the ids, none where nobody answered. Under a key unless
-        told otherwise, and `repeats` times more under the same.
+        told otherwise, and `repeats` times more under the same. What goes without a key is asked for once: where nobody
+        answers, nobody but the database knows.
         """
         number = next(self._requested)
         request = Request(
@@ -41,7 +42,7 @@ class Sender(Producer):
         )  # fmt: skip
         result, ids, tries = self._until_known(path, body, request.key)
         self._ledger.write({"e": result, "t": now(), "r": name, "ids": ids, "tries": tries})
-        for _ in range(repeats if result == "ok" else 0):
+        for _ in range(repeats if key and result == "ok" else 0):
             self._repeat(Request(number, request.kind, request.items, key=request.key, repeat="same"), path, body, name)
         return ids
 
@@ -93,16 +94,28 @@ class Asking:
         """Several of them."""
         return [self.hook(target, **more) for _ in range(count)]
 
-    def mixed(self) -> Iterator[list[Item]]:
-        """A few dozen in requests of every kind: single, batch, mail, scheduled, expiring, ordered, refused, held."""
-        yield [self.hook()]
-        yield [self.mail()]
-        yield [*self.hooks(14), *(self.mail() for _ in range(5)), *self.hooks(2, "slow")]
-        yield [self.hook(ordering_key=f"order-{n % 3}") for n in range(9)]
-        yield [self.hook(scheduled_for=after(0.6 + 0.1 * n)) for n in range(6)]
-        yield [*self.hooks(5, "http_503"), self.mail("s451"), *self.hooks(2, "gone")]
-        yield [*self.hooks(2, "ambiguous"), *self.hooks(2, "ambiguous", on_unknown="hold"), self.mail("cut")]
-        yield [self.hook(expires_in=20), self.hook(priority="high"), self.hook(priority="urgent")]
+    def bulk(self) -> list[Item]:
+        """As many as are written by COPY where they have no key, some of them in order."""
+        return [*self.hooks(BULK[0] - 30), *(self.mail() for _ in range(10)), *self.ordered("bulk", 20)]
+
+    def ordered(self, name: str, count: int) -> list[Item]:
+        """Webhooks of four keys in turn."""
+        return [self.hook(ordering_key=f"{name}-{n % 4}") for n in range(count)]
+
+    def mixed(self) -> Iterator[tuple[list[Item], bool]]:
+        """Requests of every kind, and whether each goes under a key: single, batch, large batch, mail, scheduled,
+        expiring, ordered, refused, held. The first are each written in a way of their own.
+        """
+        yield [self.hook()], False
+        yield [*self.hooks(14), *(self.mail() for _ in range(5)), *self.hooks(2, "slow")], True
+        yield [self.mail()], True
+        yield self.bulk(), False
+        yield [*self.hooks(4), self.hook(expires_in=20), self.hook(scheduled_for=after(0.5))], False
+        yield [self.hook(ordering_key=f"order-{n % 3}") for n in range(9)], True
+        yield [self.hook(scheduled_for=after(0.6 + 0.1 * n)) for n in range(6)], True
+        yield [*self.hooks(5, "http_503"), self.mail("s451"), *self.hooks(2, "gone")], True
+        yield [*self.hooks(2, "ambiguous"), *self.hooks(2, "ambiguous", on_unknown="hold"), self.mail("cut")], True
+        yield [self.hook(expires_in=20), self.hook(priority="high"), self.hook(priority="urgent")], True
 
     def _item(self, target: str, body: dict[str, Any]) -> Item:
         token = f"crash-{next(self._numbers)}"

@@ -77,6 +77,22 @@ POINTS: tuple[CrashPoint, ...] = (
         of="its master",
     ),
     CrashPoint(
+        "api_after_direct", "api_service", "after", (Place("api_service.direct", "Direct._serve"),),
+        "I1, I2: one that was served in front of Flask, stored and not answered", _some_result,
+    ),
+    CrashPoint(
+        "api_between_copies", "api_service", "before", (Place("shared.db.accepting", "_copy_outbox"),),
+        "I1: a batch is copied, its outbox rows are not; neither is there",
+    ),
+    CrashPoint(
+        "api_before_copy_commit", "api_service", "after", (Place("shared.db.accepting", "_copy_outbox"),),
+        "I1: both are copied, not committed; neither is there",
+    ),
+    CrashPoint(
+        "api_after_copy", "api_service", "after", (Place("shared.db.accepting", "copy_many"),),
+        "I1, I5: committed, not answered, and without a key nobody asks again; it is there whole",
+    ),
+    CrashPoint(
         "api_after_cancel", "api_service", "after", (Place(_NOTIFICATIONS, "cancel"),),
         "I13: cancelled and not answered; nothing may start", _some_result,
     ),

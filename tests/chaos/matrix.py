@@ -106,10 +106,10 @@ WAVES: tuple[Wave, ...] = (
     _wave("api_after_insert", "relay_after_produce", "delivery_after_claim", "dlq_after_track"),
     _wave("api_after_insert_master", "relay_before_delete", "delivery_before_send", "dlq_after_requeue"),
     _wave("api_after_cancel", "relay_after_delete", "delivery_after_yes"),
-    _wave("relay_after_promote", "delivery_before_write_back"),
-    _wave("delivery_after_write_back"),
-    _wave("delivery_after_commit"),
-    _wave("delivery_in_give_back", provoke=_ask_to_end),
+    _wave("api_between_copies", "relay_after_promote", "delivery_before_write_back"),
+    _wave("api_before_copy_commit", "delivery_after_write_back"),
+    _wave("api_after_copy", "delivery_after_commit"),
+    _wave("api_after_direct", "delivery_in_give_back", provoke=_ask_to_end),
     _wave("delivery_in_rebalance", provoke=_rebalance),
     _wave("relay_after_end_leases", provoke=_kill_sender),
     _wave("dlq_after_retry_step", provoke=_retry_by_filter),
@@ -173,8 +173,8 @@ class _Load(threading.Thread):
         for number in range(_ROUNDS):
             if number >= 2 and self.enough.is_set():
                 return
-            for items in self._stage.asking.mixed():
-                self._sender.send(items, repeats=1)
+            for items, keyed in self._stage.asking.mixed():
+                self._sender.send(items, key=keyed, repeats=1)
             _cancel_some(self._stage, self._sender)
             self.enough.wait(0.3 * (number + 1))
 

@@ -254,6 +254,34 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # The API
     _mutant(
+        "commit_between_copies",
+        "the notifications of a large batch are committed before their outbox rows are written",
+        "killed_between_copies", "I1, I5", "not_ended",
+        (
+            "shared.db.accepting",
+            "        _copy_notifications(cursor, news)\n        _copy_outbox(cursor, news)\n",
+            "        _copy_notifications(cursor, news)\n"
+            "    with conn.transaction(), conn.cursor() as cursor:\n"
+            "        _copy_outbox(cursor, news)\n",
+        ),
+    ),
+    _mutant(
+        "written_again_as_others",
+        "what was committed and not heard of is written again, under new ids",
+        "answers_lost", "I2", "accepted_twice",
+        (
+            "api_service.accept",
+            "    with contextlib.suppress(errors.UniqueViolation):\n"
+            "        # Only these very ids can be in the way: the connection broke after a first attempt had been"
+            " committed.\n"
+            "        write(conn, news)\n",
+            "    try:\n"
+            "        write(conn, news)\n"
+            "    except errors.UniqueViolation:\n"
+            "        write(conn, [new._replace(id=uuid7()) for new in news])\n",
+        ),
+    ),
+    _mutant(
         "cancel_without_guard",
         "a cancel is granted in any state",
         "cancels", "I13", "cancelled_but_ended_otherwise accepted_but_not_sent begun_after_cancel",

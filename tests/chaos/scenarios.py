@@ -190,10 +190,10 @@ def ordered(stage: Stage) -> None:
             stage.back()
 
 
-def _killed_at(name: str, target: str = "ok") -> Callable[[Stage], None]:
+def _killed_at(name: str, target: str = "ok", *, bulk: bool = False) -> Callable[[Stage], None]:
     def play(stage: Stage) -> None:
         stage.arm(BY_NAME[name], 1)
-        stage.sender.send(stage.asking.hooks(25, target))
+        stage.sender.send(stage.asking.bulk() if bulk else stage.asking.hooks(25, target), key=not bulk)
         if stage.wait_fired([BY_NAME[name]], timeout_s=20):
             raise NotSeenError(f"{name} never fired")
         stage.back()
@@ -233,10 +233,13 @@ def answers_lost(stage: Stage) -> None:
     """Connections to PostgreSQL are cut after a statement was done and before anybody heard of it, one kind a time."""
     proxy = stage.topology.proxies[POSTGRES]
     seen = {}
-    for name in ("accept", "claim", "end", "delete", "track", "requeue"):
+    for name in ("accept", "copied", "claim", "end", "delete", "track", "requeue"):
         for _ in range(2):  # a second time on connections made anew
             proxy.tell(Rule("cut_after", (STATEMENTS[name],), times=2))
             stage.sender.send(stage.asking.hooks(8) + stage.asking.hooks(4, "http_503"))
+            stage.sender.send([stage.asking.hook()], key=False)
+            for _ in range(2 if name == "copied" else 0):  # each is written a second time in vain, without a COMMIT
+                stage.sender.send(stage.asking.bulk(), key=False)
             deadline = now() + 10
             while proxy.counts().get("answers_swallowed", 0) < 2 and now() < deadline:
                 time.sleep(0.05)
@@ -269,6 +272,8 @@ SCENARIOS: tuple[Scenario, ...] = (
             repeated_keys, ordered, killed_with_backlog, zombie, answers_lost, postgres_crashes,
         )
     ),
+    Scenario("killed_between_copies", "A worker of the API dies between the two copies of a large batch.",
+             _killed_at("api_between_copies", bulk=True)),
     Scenario("killed_after_yes", "A consumer dies when a receiver has said yes.", _killed_at("delivery_after_yes")),
     Scenario("killed_before_send", "A consumer dies when it is about to send.", _killed_at("delivery_before_send")),
     Scenario("killed_before_track", "The DLQ consumer dies with dead letters in hand.",

@@ -35,6 +35,17 @@ def test_a_prepared_statement_is_known_when_it_is_bound(size: int) -> None:
     assert seen == ["SELECT 1", *["INSERT INTO notifications (id) VALUES ($1)"] * 2]
 
 
+def test_a_commit_tells_what_it_is_for() -> None:
+    """Or that of a large batch could not be told from a hundred others; what is copied is no statement."""
+    statements = Statements()
+    copies = [typed(b"Q", b"COPY outbox (seq) FROM STDIN\0"), typed(b"d", b"PGCOPY..COMMIT"), typed(b"c", b"")]
+    stream = STARTUP + typed(b"Q", b"BEGIN\0") + b"".join(copies) + typed(b"Q", b"COMMIT\0")
+
+    seen = statements.sent(stream)
+
+    assert seen == ["BEGIN", "COPY outbox (seq) FROM STDIN", "COMMIT after COPY outbox (seq) FROM STDIN"]
+
+
 @pytest.mark.parametrize("size", [1, 5, 1000])
 def test_an_answer_is_complete_with_ready_for_query(size: int) -> None:
     """The one byte that refuses SSL is no message."""
