@@ -104,6 +104,7 @@ def _how_to_repeat() -> str:
 
 
 def _answer_bug(_error: Exception) -> Response:
+    """Answer a bug of ours: it ends its request, not the worker, and is told to the log alone."""
     log.exception("request_failed", extra={"request_id": ids().request_id})
     return problems.respond(problems.internal_error(), ids().request_id)
 
