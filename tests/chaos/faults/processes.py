@@ -58,6 +58,28 @@ class Kill(_ProcessFault):
         return Bites(int(self.died and self.under_way > 0), {"under_way": self.under_way})
 
 
+class KillAll(_ProcessFault):
+    """SIGKILL of all processes of a service at once, so that nobody is there to take over; the keeper starts them."""
+
+    def inject(self, world: "World") -> None:
+        """Kill them."""
+        self.look(world)
+        names = [name for name in _SERVICES if name.partition("-")[0] == self.planned.target.partition("-")[0]]
+        self.died = [name for name in names if world.keeper.is_up(name)]
+        for name in self.died:
+            world.keeper.expect_death(name, restart_after_s=self.planned.for_s)
+        for name in self.died:
+            world.topology.services[name].send_signal(signal.SIGKILL)
+        self.all = len(self.died) == len(names)
+
+    def heal(self, world: "World") -> None:
+        """The keeper starts them."""
+
+    def bites(self, world: "World") -> Bites:
+        """There was none left, and work under way."""
+        return Bites(int(self.all and self.under_way > 0), {"under_way": self.under_way, "died": self.died})
+
+
 class Stop(_ProcessFault):
     """SIGSTOP of a service and everything below it, SIGCONT later: a long pause, with all connections open."""
 
@@ -188,6 +210,7 @@ def _kind(name: str, target: str, make: Callable[[Planned], "Kill | Stop | Termi
 KINDS = (
     *(_kind("kill9", target, Kill, 2.0, (0.0, 3.0)) for target in ("relay", "delivery", "dlq")),
     _kind("kill9", "api", Kill, 0.7, (0.0, 1.5)),
+    Kind("kill9_relays", ("relay-1",), KillAll, 0.7, (0.0, 2.0), frozenset({"relay-2"})),
     *(_kind("sigstop", target, Stop, 1.0, (0.5, 12.0)) for target in ("relay", "delivery", "dlq")),
     _kind("sigstop", "api", Stop, 0.5, (0.3, 3.0)),
     *(_kind("sigterm", target, Terminate, 0.7, (0.0, 0.0)) for target in ("relay", "delivery", "dlq")),
