@@ -1,21 +1,14 @@
 """The points at which a service is killed: before or after the n-th call of a named function of the product.
 
 A point is a name for the instant at which a promise is at risk. The product carries nothing of it: `launch.py` wraps
-the function while the service is imported, in a process that was started for a test.
+the function while the service is imported, in a process that was started for a test. What kills there is in traps.py.
 """
 
-import functools
-import inspect
-import json
-import os
-import signal
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from tests.chaos.rewriting import Place, Wrap
+from tests.chaos.rewriting import Place
 
 When = Literal["before", "after"]
 Telling = Callable[[tuple[Any, ...], Any], bool]
@@ -183,129 +176,3 @@ POINTS: tuple[CrashPoint, ...] = (
     ),
 )  # fmt: skip
 BY_NAME = {point.name: point for point in POINTS}
-
-
-@dataclass(frozen=True, slots=True)
-class Armed:
-    """A point and the call that is the last: `POINT:HIT`, counted from 1 over all processes of the service."""
-
-    point: CrashPoint
-    hit: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Armed":
-        """Read POINT:HIT. Raises ValueError that says what is wrong."""
-        name, _, hit = text.partition(":")
-        if name not in BY_NAME:
-            raise ValueError(f"there is no crash point {name!r}; there are {', '.join(BY_NAME)}")
-        if not (hit.isascii() and hit.isdigit() and int(hit) > 0):
-            raise ValueError(f"{text!r}: expected POINT:HIT with a hit from 1")
-        return cls(BY_NAME[name], int(hit))
-
-    def __str__(self) -> str:
-        return f"{self.point.name}:{self.hit}"
-
-
-class Trap:
-    """Counts the calls of a point while it is armed, and kills at the one that was asked for.
-
-    A directory holds what several processes must agree on, since an API has workers: `<point>` is there while the
-    point is armed and says at which call, `<point>.calls` is as long as there were calls, `<point>.fired` says when.
-    """
-
-    def __init__(self, point: CrashPoint, directory: Path) -> None:
-        self._point, self._armed = point, directory / point.name
-
-    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that does the same, and may be the last thing its process does."""
-        if inspect.iscoroutinefunction(function):
-            return self._wrap_async(function)
-
-        @functools.wraps(function)
-        def wrapped(*arguments: Any, **named: Any) -> Any:
-            self._before(arguments)
-            result = function(*arguments, **named)
-            self._after(arguments, result)
-            return result
-
-        return wrapped
-
-    def _wrap_async(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def wrapped(*arguments: Any, **named: Any) -> Any:
-            self._before(arguments)
-            result = await function(*arguments, **named)
-            self._after(arguments, result)
-            return result
-
-        return wrapped
-
-    def _before(self, arguments: tuple[Any, ...]) -> None:
-        if self._point.when == "before" and self._point.counts(arguments, None):
-            self._count()
-
-    def _after(self, arguments: tuple[Any, ...], result: Any) -> None:
-        if self._point.when == "after" and self._point.counts(arguments, result):
-            self._count()
-
-    def _count(self) -> None:
-        try:
-            hit = int(self._armed.read_text())
-        except FileNotFoundError:
-            return
-        calls = os.open(_calls(self._armed), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(calls, b".")
-            count = os.lseek(calls, 0, os.SEEK_CUR)  # behind what this process has just appended
-        finally:
-            os.close(calls)
-        if count == hit:
-            self._fire()
-
-    def _fire(self) -> None:
-        victim = os.getpid() if self._point.of == "itself" else os.getppid()
-        said = json.dumps({"point": self._point.name, "pid": victim, "at": time.monotonic()})
-        fired = _fired(self._armed)
-        fired.with_suffix(".new").write_text(said)
-        fired.with_suffix(".new").replace(fired)
-        self._armed.unlink()
-        os.kill(victim, signal.SIGKILL)
-
-
-def arm(armed: Armed, directory: Path) -> None:
-    """Have a point kill at its n-th call from now on, in whatever process was started with traps in that directory."""
-    place = directory / armed.point.name
-    for old in (place, _calls(place), _fired(place)):
-        old.unlink(missing_ok=True)
-    place.with_suffix(".new").write_text(str(armed.hit))
-    place.with_suffix(".new").replace(place)
-
-
-def disarm(point: CrashPoint, directory: Path) -> None:
-    """Have it kill no more."""
-    (directory / point.name).unlink(missing_ok=True)
-
-
-def killed(point: CrashPoint, directory: Path) -> int | None:
-    """The process it killed since it was armed, None if it has not fired."""
-    fired = _fired(directory / point.name)
-    return int(json.loads(fired.read_text())["pid"]) if fired.exists() else None
-
-
-def calls(point: CrashPoint, directory: Path) -> int:
-    """How often it was passed while armed."""
-    counted = _calls(directory / point.name)
-    return counted.stat().st_size if counted.exists() else 0
-
-
-def traps(points: Iterable[CrashPoint], directory: Path) -> list[tuple[Place, Wrap]]:
-    """What has to be wrapped for these points."""
-    return [(place, Trap(point, directory).wrap) for point in points for place in point.places]
-
-
-def _calls(armed: Path) -> Path:
-    return armed.with_suffix(".calls")
-
-
-def _fired(armed: Path) -> Path:
-    return armed.with_suffix(".fired")

@@ -11,7 +11,7 @@ import click
 import orjson
 
 from infra.local.errors import LocalStackError
-from tests.chaos import matrix
+from tests.chaos import matrix, published
 from tests.chaos.checker import EXIT_BROKEN, EXIT_VIOLATED, result_of, said, violations
 from tests.chaos.crash_points import POINTS
 from tests.chaos.faults.catalogue import KINDS
@@ -96,6 +96,7 @@ def _everything(run_dir: Path, only: list[Scenario]) -> Verdict:
             click.echo(f"{len(POINTS)} crash points, each at its first and second call:")
             matrix.run(stage, nets=False)
         _play(stage, only or [one for one in SCENARIOS if one.name not in _IN_MATRIX], verdict, nets=False)
+        _note_published(stage, verdict)  # before Kafka is made to lose what it has
         stage.nets(on=True)
         if not only:
             matrix.run(stage, nets=True)
@@ -118,6 +119,13 @@ def _play(stage: Stage, scenarios: list[Scenario] | tuple[Scenario, ...], verdic
             stage.say(f"  NOT SEEN: {error}")
             stage.recover()
         stage.say(f"  {time.monotonic() - began:4.1f} s  {scenario.name}: {scenario.says}")
+
+
+def _note_published(stage: Stage, verdict: Verdict) -> None:
+    try:
+        published.note(stage)
+    except NotSeenError as error:
+        verdict.unproved.append(f"what was published: {error}")
 
 
 def _judge(stage: Stage, verdict: Verdict, *, within_s: float) -> None:
@@ -169,6 +177,8 @@ def _one_mutant(stage: Stage, mutant: Mutant) -> Verdict:
     for nets in sorted({scenario.nets for scenario in scenarios}):
         stage.nets(on=nets)
         _play(stage, scenarios, verdict, nets=nets)
+        if not nets:
+            _note_published(stage, verdict)
     _judge(stage, verdict, within_s=_MUTANT_QUIET_S)
     return verdict
 

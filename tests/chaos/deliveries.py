@@ -145,6 +145,22 @@ def order(history: History) -> Iterator[Violation]:
                 earlier = first_attempt
 
 
+def published_order(history: History) -> Iterator[Violation]:
+    """I12: relays, however many, and however they die, publish what has one key in the order accepted.
+
+    The first time, that is: what was not deleted is published again by whoever comes next.
+    """
+    places: dict[str, int] = {}
+    for place, (id_, attempt) in enumerate(history.published):
+        if attempt == 1:
+            places.setdefault(id_, place)
+    for key, accepted in _accepted_by_key(history).items():
+        seen = [(places[id_], id_) for _, id_ in accepted if id_ in places]
+        for earlier, later in pairwise(seen):
+            if later < earlier:
+                yield Violation("published_out_of_order", key, {"earlier": earlier, "later": later})
+
+
 def _compared(history: History, key: str, earlier: AttemptRow, later: AttemptRow) -> Iterator[Violation]:
     evidence = {"earlier": asdict(earlier), "later": asdict(later)}
     if later.began_at < earlier.began_at:
@@ -190,4 +206,4 @@ def _story(history: History, row: Row) -> dict[str, Any]:
     }
 
 
-INVARIANTS = (sent_unseen, phantoms, duplicates, within_attempts, on_time, retry_after, order)
+INVARIANTS = (sent_unseen, phantoms, duplicates, within_attempts, on_time, retry_after, order, published_order)

@@ -140,6 +140,7 @@ class History:
     cancels: dict[str, list[Cancel]] = field(default_factory=lambda: defaultdict(list))
     events: list[dict[str, Any]] = field(default_factory=list)  # of the ledger of faults
     plan: dict[str, Any] = field(default_factory=dict)
+    published: list[tuple[str, int]] = field(default_factory=list)  # id and attempt, each partition's in their order
     left: dict[str, list[Any]] = field(default_factory=dict)  # the small tables
     peaks: dict[str, dict[str, int]] = field(default_factory=dict)  # service -> rss, fds
     by_hand: set[tuple[str, int]] = field(default_factory=set)  # id and attempt of what a person retried
@@ -191,6 +192,7 @@ def load(run_dir: Path, *, ladder: int, loses_records: frozenset[str]) -> Histor
                     e["t"], e["id"], e["a"], e["tok"], e["h"], e["b"], e["s"], e["to"], e["ans"], e.get("mid", e["id"])
                 )
             )
+    history.published = [(id_, attempt) for id_, attempt in read(ledgers / "published.jsonl")]
     for receipts in history.receipts.values():
         receipts.sort(key=lambda receipt: receipt.t)
     _read_cancels(history, ledgers)

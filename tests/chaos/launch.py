@@ -17,10 +17,10 @@ from pathlib import Path
 
 import click
 
-from tests.chaos import crash_points
-from tests.chaos.crash_points import Armed
+from tests.chaos.crash_points import POINTS
 from tests.chaos.mutants import BY_NAME as MUTANTS
 from tests.chaos.rewriting import Edit, NotFoundInProductError, Place, Rewriter
+from tests.chaos.traps import Armed, arm, traps_of
 
 SERVICES = ("api_service", "outbox_relay", "delivery_consumer", "dlq_consumer")
 
@@ -29,18 +29,23 @@ def arguments(
     service: str,
     *,
     traps: Path | None = None,
+    name: str | None = None,
     mutant: str | None = None,
     constants: dict[str, object] | None = None,
     clock_shift_s: float = 0.0,
 ) -> list[str]:
-    """The arguments with which Python starts a service so. `traps`: its crash points can be armed in that directory."""
+    """The arguments with which Python starts a service so. `traps`: its crash points can be armed in that directory,
+    for all processes of the service or for the one of that name.
+    """
     line = ["-m", "tests.chaos.launch", service]
     if traps is not None:
         line += ["--traps", str(traps)]
+    if name is not None:
+        line += ["--as", name]
     if mutant is not None:
         line += ["--mutant", mutant]
-    for name, value in (constants or {}).items():
-        line += ["--set", f"{name}={json.dumps(value)}"]
+    for constant, value in (constants or {}).items():
+        line += ["--set", f"{constant}={json.dumps(value)}"]
     if clock_shift_s:
         line += ["--clock-shift-s", str(clock_shift_s)]
     return line
@@ -50,6 +55,7 @@ def arguments(
 @click.argument("service", type=click.Choice(SERVICES))
 @click.option("--crash", help="POINT:HIT, armed from the start; see crash_points.py. Needs --traps.")
 @click.option("--traps", type=click.Path(path_type=Path), help="the directory in which crash points are armed")
+@click.option("--as", "name", help="what this process is called among several of its service")
 @click.option("--mutant", type=click.Choice(sorted(MUTANTS)), help="a bug to build in, see mutants.py")
 @click.option("--set", "constants", multiple=True, metavar="MODULE.NAME=JSON", help="a constant to change")
 @click.option("--clock-shift-s", type=float, default=0.0, help="have time.time() tell another time")
@@ -57,15 +63,16 @@ def main(  # noqa: PLR0917 - click passes them by name
     service: str,
     crash: str | None,
     traps: Path | None,
+    name: str | None,
     mutant: str | None,
     constants: tuple[str, ...],
     clock_shift_s: float,
 ) -> None:
     """Run SERVICE until it ends."""
     try:
-        rewriter = prepared(service, traps, MUTANTS[mutant].edits if mutant else (), constants)
+        rewriter = prepared(service, traps, MUTANTS[mutant].edits if mutant else (), constants, name=name)
         if crash is not None:
-            arm(service, crash, traps)
+            arm_one(service, crash, traps)
     except (ValueError, NotFoundInProductError) as error:
         raise click.UsageError(str(error)) from error
     if clock_shift_s:
@@ -75,13 +82,15 @@ def main(  # noqa: PLR0917 - click passes them by name
     runpy.run_module(service, run_name="__main__", alter_sys=True)
 
 
-def prepared(service: str, traps: Path | None, edits: tuple[Edit, ...], constants: tuple[str, ...]) -> Rewriter:
+def prepared(
+    service: str, traps: Path | None, edits: tuple[Edit, ...], constants: tuple[str, ...], *, name: str | None = None
+) -> Rewriter:
     """What is to be changed. Raises ValueError, or NotFoundInProductError for what the product no longer has."""
     rewriter = Rewriter()
     if traps is not None:
         traps.mkdir(parents=True, exist_ok=True)
-        points = [point for point in crash_points.POINTS if point.service == service]
-        for place, wrap in crash_points.traps(points, traps):
+        points = [point for point in POINTS if point.service == service]
+        for place, wrap in traps_of(points, traps, name):
             rewriter.wrap(place, wrap)
     rewriter.edit(edits)
     for constant in constants:
@@ -96,12 +105,12 @@ def prepared(service: str, traps: Path | None, edits: tuple[Edit, ...], constant
     return rewriter
 
 
-def arm(service: str, crash: str, traps: Path | None) -> None:
+def arm_one(service: str, crash: str, traps: Path | None) -> None:
     """Arm a point of the service. Raises ValueError."""
     armed = Armed.parse(crash)
     if armed.point.service != service or traps is None:
         raise ValueError(f"{crash} is a point of {armed.point.service}, and needs --traps")
-    crash_points.arm(armed, traps)
+    arm(armed, traps)
 
 
 def shift_clock(by_s: float) -> None:

@@ -1,6 +1,7 @@
 """Every crash point, at its first and at its second call: armed under a small load, fired, restarted, brought to rest.
 
-Points of different services are armed together where neither needs the other alive; each round is one wave.
+Points of different services are armed together where neither needs the other alive; each round is one wave. A relay
+dies alone, the one at the first call and the other at the second, and at each point both die at once as well.
 """
 
 import threading
@@ -11,22 +12,43 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.asking import Sender, after
-from tests.chaos.crash_points import BY_NAME, POINTS, CrashPoint, calls
+from tests.chaos.crash_points import BY_NAME, POINTS, CrashPoint
 from tests.chaos.ledger import now
-from tests.chaos.stage import NotSeenError, Stage
+from tests.chaos.stage import RELAYS, NotSeenError, Stage
+from tests.chaos.traps import calls
 
 _FIRES_WITHIN_S = 20.0
 _QUIET_WITHIN_S = 45.0
 _ROUNDS = 8
+# What one relay does for all: which one is not ours to choose.
+_LED = frozenset({"relay_after_promote", "relay_after_end_leases", "relay_after_sweep"})
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """Points armed together. `provoke`: what has to be done besides the load for them to be passed."""
+    """Points armed together. `provoke`: what has to be done besides the load for them to be passed. `both_at`: at these
+    hits both relays die, whichever of them comes to the relay's point first.
+    """
 
     points: tuple[CrashPoint, ...]
     provoke: Callable[[Stage], None] | None = None
     nets: bool = False
+    both_at: tuple[int, ...] = ()
+
+    def arm(self, stage: Stage, hit: int) -> None:
+        """Arm its points."""
+        for point in self.points:
+            if point.service != "outbox_relay":
+                stage.arm(point, hit)
+            elif hit in self.both_at:
+                stage.arm(point, hit, along=RELAYS)
+            else:
+                stage.arm(point, hit, only=None if point.name in _LED else RELAYS[(hit - 1) % len(RELAYS)])
+
+    def said(self, hit: int) -> str:
+        """Its points, for a person."""
+        names = (point.name for point in self.points)
+        return ", ".join(f"{name} (both)" if name[:6] == "relay_" and hit in self.both_at else name for name in names)
 
 
 @dataclass(slots=True)
@@ -41,8 +63,13 @@ class Outcome:
     left: tuple[Any, ...] = ()
 
 
-def _wave(*names: str, provoke: Callable[[Stage], None] | None = None, nets: bool = False) -> Wave:
-    return Wave(tuple(BY_NAME[name] for name in names), provoke, nets)
+def _wave(
+    *names: str,
+    provoke: Callable[[Stage], None] | None = None,
+    nets: bool = False,
+    both_at: tuple[int, ...] = (),
+) -> Wave:
+    return Wave(tuple(BY_NAME[name] for name in names), provoke, nets, both_at)
 
 
 def _ask_to_end(stage: Stage) -> None:
@@ -107,13 +134,13 @@ WAVES: tuple[Wave, ...] = (
     _wave("api_after_insert_master", "relay_before_delete", "delivery_before_send", "dlq_after_requeue"),
     _wave("api_after_cancel", "relay_after_delete", "delivery_after_yes"),
     _wave("api_between_copies", "relay_after_promote", "delivery_before_write_back"),
-    _wave("api_before_copy_commit", "delivery_after_write_back"),
-    _wave("api_after_copy", "delivery_after_commit"),
-    _wave("api_after_direct", "delivery_in_give_back", provoke=_ask_to_end),
-    _wave("delivery_in_rebalance", provoke=_rebalance),
-    _wave("relay_after_end_leases", provoke=_kill_sender),
-    _wave("dlq_after_retry_step", provoke=_retry_by_filter),
-    _wave("relay_after_sweep", provoke=_lose_records, nets=True),
+    _wave("api_before_copy_commit", "relay_after_read", "delivery_after_write_back", both_at=(1, 2)),
+    _wave("api_after_copy", "relay_after_produce", "delivery_after_commit", both_at=(1, 2)),
+    _wave("api_after_direct", "relay_before_delete", "delivery_in_give_back", provoke=_ask_to_end, both_at=(1, 2)),
+    _wave("relay_after_delete", "delivery_in_rebalance", provoke=_rebalance, both_at=(1, 2)),
+    _wave("relay_after_end_leases", provoke=_kill_sender, both_at=(2,)),
+    _wave("relay_after_promote", "dlq_after_retry_step", provoke=_retry_by_filter, both_at=(1, 2)),
+    _wave("relay_after_sweep", provoke=_lose_records, nets=True, both_at=(2,)),
 )
 assert {point.name for wave in WAVES for point in wave.points} == {point.name for point in POINTS}
 
@@ -125,11 +152,9 @@ def run(stage: Stage, *, nets: bool, waves: tuple[Wave, ...] = WAVES, hits: tupl
 
 def run_wave(stage: Stage, wave: Wave, hit: int) -> Outcome:
     """Arm, load, provoke, wait for all to fire, start what died, wait for rest."""
-    outcome, began = Outcome(wave, hit), now()
-    names = ", ".join(point.name for point in wave.points)
-    stage.world.note("wave", points=[point.name for point in wave.points], hit=hit)
-    for point in wave.points:
-        stage.arm(point, hit)
+    outcome, began, names = Outcome(wave, hit), now(), wave.said(hit)
+    stage.world.note("wave", points=names, hit=hit)
+    wave.arm(stage, hit)
     load = _Load(stage)
     load.start()
     if wave.provoke:

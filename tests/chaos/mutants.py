@@ -95,6 +95,33 @@ MUTANTS: tuple[Mutant, ...] = (
         "scheduled", "I14", "early",
         ("shared.db.outbox", "WHERE due_at <= now()", "WHERE due_at <= now() + interval '1 hour'"),
     ),
+    # Several relays
+    _mutant(
+        "no_look_back",
+        "a relay that takes buckets over goes on from where it is, past what their last owner left",
+        "relay_gone", "I5, I12", "left_by_a_dead_relay",
+        (
+            "outbox_relay.relay",
+            "            self._rewind = True  # rows of these buckets were passed over until now\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "given_up_in_flight",
+        "a relay gives buckets up while rows of theirs are on their way to Kafka",
+        "relays_hand_over", "I12", "published_twice published_out_of_order",
+        (
+            "outbox_relay.relay",
+            "            if self._flight:\n                return False\n            self._change_share()\n",
+            "            self._change_share()\n",
+        ),
+    ),
+    _mutant(
+        "taken_without_lock",
+        "a relay takes buckets that are still another's",
+        "relays_hand_over", "I12", "published_twice published_out_of_order",
+        ("outbox_relay.buckets", "WHERE pg_try_advisory_lock(%s, b)", "WHERE %s > b"),
+    ),
     # Claiming and sending
     _mutant(
         "claim_without_status",

@@ -19,7 +19,8 @@ from tests.chaos.crash_points import BY_NAME
 from tests.chaos.faults.connections import KAFKA, POSTGRES, STATEMENTS
 from tests.chaos.ledger import now
 from tests.chaos.proxy import Rule
-from tests.chaos.stage import LADDER_S, LEASE_S, NotSeenError, Stage
+from tests.chaos.relaying import relay_gone, relay_stopped, relays_hand_over
+from tests.chaos.stage import LADDER_S, LEASE_S, RELAYS, NotSeenError, Stage
 
 _BEGUN = "SELECT count(*) FROM delivery_attempts WHERE outcome = 'begun'"
 
@@ -35,7 +36,7 @@ class Scenario:
 
 
 def broker_frozen(stage: Stage) -> None:
-    """While Kafka answers nothing, outbox rows stay, and a relay that dies loses none of them."""
+    """While Kafka answers nothing, outbox rows stay, and relays that die lose none of them."""
     kafka = stage.topology.kafka.process
     kafka.pause()
     try:
@@ -45,7 +46,7 @@ def broker_frozen(stage: Stage) -> None:
         rows = stage.count(query, ids)
         if rows < len(ids):
             stage.finding("outbox_row_gone_before_the_ack", accepted=len(ids), rows=rows)
-        stage.kill("relay-1")
+        stage.kill(*RELAYS)
     finally:
         kafka.resume()
     stage.back()
@@ -144,10 +145,10 @@ def silent_receiver(stage: Stage) -> None:
 
 
 def scheduled(stage: Stage) -> None:
-    """Scheduled ones come due while their relay is away."""
+    """Scheduled ones come due while the relays are away."""
     stage.sender.send([stage.asking.hook(scheduled_for=after(1.0 + 0.1 * n)) for n in range(20)])
     time.sleep(0.6)
-    stage.kill("relay-1")
+    stage.kill(*RELAYS)
     stage.back()
 
 
@@ -269,7 +270,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         Scenario(play.__name__, (play.__doc__ or "").partition("\n")[0], play)
         for play in (
             broker_frozen, late_commits, offsets_lost, refusing_receiver, silent_receiver, scheduled, expired, cancels,
-            repeated_keys, ordered, killed_with_backlog, zombie, answers_lost, postgres_crashes,
+            repeated_keys, ordered, killed_with_backlog, zombie, answers_lost, postgres_crashes, relays_hand_over,
+            relay_gone, relay_stopped,
         )
     ),
     Scenario("killed_between_copies", "A worker of the API dies between the two copies of a large batch.",

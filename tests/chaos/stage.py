@@ -1,4 +1,5 @@
-"""A small pipeline for crash tests: one process of each service, traps in all of them, and a careful client.
+"""A small pipeline for crash tests: two relays, one process of each other service, traps in all of them, and a careful
+client.
 
 Everything is hurried, so that a lease, a ladder and a sweep take seconds. The safety nets that would hide a bug behind
 a rescue, the sweeper and the relay's look for missed rows, are off until a scenario wants them: what is lost without
@@ -22,22 +23,24 @@ from infra.local.processes import ManagedProcess
 from infra.local.watchdog import is_alive
 from shared.records import Topics
 from tests.chaos import config as files
-from tests.chaos import crash_points, launch
+from tests.chaos import launch, traps
 from tests.chaos.asking import Asking, Sender
 from tests.chaos.config import Config
-from tests.chaos.crash_points import Armed, CrashPoint
+from tests.chaos.crash_points import CrashPoint
 from tests.chaos.dump import dump
 from tests.chaos.faults import connections
 from tests.chaos.faults.carrier import Carrier
 from tests.chaos.keeper import Keeper
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.plan import Destination, Plan
-from tests.chaos.topology import SERVICES, Topology
+from tests.chaos.topology import Topology
+from tests.chaos.traps import Armed
 from tests.chaos.world import World
 
 LADDER_S = (0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.5, 1.5)
 LEASE_S = 5.0  # the least the product takes
-USED = ("api", "relay-1", "delivery-1", "dlq-1")
+RELAYS = ("relay-1", "relay-2")
+USED = ("api", *RELAYS, "delivery-1", "dlq-1")
 _READY_S = 60.0
 _STARTS = 4
 _FAR_S = 1e6
@@ -160,24 +163,26 @@ class Stage:
     def _launcher(self, service: str, package: str) -> list[str]:
         constants: dict[str, object] = {}
         if package == "outbox_relay":
-            constants = {"outbox_relay.upkeep.LEASE_GRACE_S": 0.2}
+            constants = {"outbox_relay.upkeep.LEASE_GRACE_S": 0.2, "outbox_relay.relay._REBALANCE_EVERY_S": 0.1}
             if not self._nets_on:
                 constants["outbox_relay.relay._LOOK_FOR_MISSED_EVERY_S"] = _FAR_S
         if package == "delivery_consumer":
             constants = _BREAKERS
-        traps = self.traps if service in USED else None  # a second one comes and goes, and dies at no point
-        return launch.arguments(package, traps=traps, mutant=self._mutant, constants=constants)
+        directory = self.traps if service in USED else None  # a second one comes and goes, and dies at no point
+        return launch.arguments(package, traps=directory, name=service, mutant=self._mutant, constants=constants)
 
     def nets(self, *, on: bool) -> None:
         """Have the sweeper and the look for missed rows, or not."""
         if on is not self._nets_on:
             self._nets_on = on
             self._spread_nets()
-            self.topology.services["relay-1"].terminate()
-            self.start("relay-1")
+            for name in RELAYS:
+                self.process(name).terminate()
+            self.start(*RELAYS)
 
     def _spread_nets(self) -> None:
-        self.topology.extra_environ["relay-1"] = {"SWEEP_AFTER_S": "3" if self._nets_on else _OFF}
+        for name in RELAYS:
+            self.topology.extra_environ[name] = {"SWEEP_AFTER_S": "3" if self._nets_on else _OFF}
 
     def start(self, *names: str) -> None:
         """Start services that do not run, and return once each is ready; one that walks into its trap starts again.
@@ -229,9 +234,9 @@ class Stage:
 
     # Crash points
 
-    def arm(self, point: CrashPoint, hit: int) -> None:
-        """Have a service die at a point."""
-        crash_points.arm(Armed(point, hit), self.traps)
+    def arm(self, point: CrashPoint, hit: int, *, only: str | None = None, along: Iterable[str] = ()) -> None:
+        """Have a service die at a point: whichever of its processes comes first, or one; and others with it."""
+        traps.arm(Armed(point, hit, only, tuple(self.process(name).pid for name in along)), self.traps)
 
     def wait_fired(self, points: Iterable[CrashPoint], *, timeout_s: float, give_up: bool = True) -> list[CrashPoint]:
         """Wait until all have fired; return those that have not, disarmed if it is to give up."""
@@ -240,16 +245,20 @@ class Stage:
             time.sleep(0.05)
             left = [point for point in left if not self._has_fired(point)]
         for point in left if give_up else ():
-            crash_points.disarm(point, self.traps)
+            traps.disarm(point, self.traps)
         return left
 
     def _has_fired(self, point: CrashPoint) -> bool:
-        """A process is gone when it can be waited for: its first thread may have ended before the others."""
-        pid = crash_points.killed(point, self.traps)
-        if pid is None or (point.service == "api_service" and point.of == "itself"):
-            return pid is not None and not is_alive(pid)
-        process = self.process(next(name for name in USED if SERVICES[name][0] == point.service))
-        return not process.is_running or process.pid != pid
+        pids = traps.killed(point, self.traps)
+        return bool(pids) and not any(self._is_there(pid) for pid in pids)
+
+    def _is_there(self, pid: int) -> bool:
+        """One that we started is gone when it can be waited for: its first thread may have ended before the others.
+
+        Whatever is below one of those is gone when it no longer runs.
+        """
+        ours = self.topology.services.values()
+        return any(process.is_running and process.pid == pid for process in ours) or is_alive(pid)
 
     # Looking
 

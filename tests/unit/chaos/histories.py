@@ -100,6 +100,7 @@ def good() -> History:
             "k2": [receipt("k2", 3.25)],
         }
     )
+    history.published = [("k1", 1), *((id_, 1) for id_ in "abc"), ("b", 2), ("k2", 1)]
     history.cancels["d"] = [Cancel(1.5, 1.6, 200, None)]
     history.cancels["a"] = [Cancel(5.0, 5.1, 409, "sent")]
     return history

@@ -177,6 +177,7 @@ CASES: dict[str, list[Spoil]] = {
         lambda history: history.receipts["a"].insert(0, receipt("a", 2.02, answer="503:1")),
     ],
     "order_inverted": [change_nth("attempts", "k2", 0, began_at=WALL + 2.9)],
+    "published_out_of_order": [lambda history: history.published.reverse()],
     "seen_after_its_attempt": [change_nth("receipts", "k1", 0, t=9.0)],
     "silence_taken_for_an_answer": [change_nth("receipts", "k1", 0, answer="hang")],
     "two_of_a_key_at_once": [change_nth("receipts", "k1", 0, answer="200:0.5")],
@@ -203,6 +204,8 @@ def test_what_is_spoilt_is_found(name: str, spoil: Spoil) -> None:
     [
         # A person sent again what was held.
         lambda history: (change("rows", "b", on_unknown="hold")(history), history.by_hand.add(("b", 2))),
+        # A relay that died, and another that publishes what it left once more.
+        lambda history: history.published.extend([("k1", 1), ("k2", 1)]),
         # A receiver that was not heard cannot be waited for.
         change_nth("receipts", "b", 0, answer="429:30"),
         # A request without an answer may have been accepted, once.

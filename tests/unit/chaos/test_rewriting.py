@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import crash_points
-from tests.chaos.crash_points import POINTS, Armed, CrashPoint, Trap
+from tests.chaos import crash_points, traps
+from tests.chaos.crash_points import POINTS, CrashPoint
 from tests.chaos.launch import SERVICES, arguments
 from tests.chaos.mutants import MUTANTS, Mutant
 from tests.chaos.rewriting import (
@@ -26,6 +26,7 @@ from tests.chaos.rewriting import (
     source_of,
 )
 from tests.chaos.scenarios import BY_SCENARIO
+from tests.chaos.traps import Armed, Trap
 from tests.dockerfiles import EXTRAS, REPOSITORY, dockerfile_of
 
 
@@ -105,7 +106,7 @@ def test_a_trap_counts_calls_while_it_is_armed(tmp_path: Path, monkeypatch: pyte
     promoted = Trap(point, tmp_path).wrap(lambda rows: rows)
 
     promoted(5)
-    crash_points.arm(Armed(point, 2), tmp_path)
+    traps.arm(Armed(point, 2), tmp_path)
     promoted(0)  # nothing was promoted: no call that counts
     promoted(5)
     before = list(killed)
@@ -114,8 +115,31 @@ def test_a_trap_counts_calls_while_it_is_armed(tmp_path: Path, monkeypatch: pyte
 
     assert before == []
     assert killed == [(os.getpid(), signal.SIGKILL)]
-    assert crash_points.killed(point, tmp_path) == os.getpid()
-    assert crash_points.calls(point, tmp_path) == 2
+    assert traps.killed(point, tmp_path) == [os.getpid()]
+    assert traps.calls(point, tmp_path) == 2
+
+
+def test_a_trap_for_one_process_lets_the_others_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their calls do not count; who is to die along dies first, and one that is gone already is no error."""
+    killed: list[int] = []
+
+    def kill(pid: int, _signum: int) -> None:
+        killed.append(pid)
+        if pid == 2:
+            raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", kill)
+    point = crash_points.BY_NAME["relay_after_promote"]
+    one = Trap(point, tmp_path, "relay-1").wrap(lambda rows: rows)
+    other = Trap(point, tmp_path, "relay-2").wrap(lambda rows: rows)
+
+    traps.arm(Armed(point, 1, only="relay-2", along=(1, 2, os.getpid())), tmp_path)
+    one(5)
+    before, counted = list(killed), traps.calls(point, tmp_path)
+    other(5)
+
+    assert (before, counted) == ([], 0)
+    assert killed == traps.killed(point, tmp_path) == [1, 2, os.getpid()]
 
 
 def test_a_trap_on_a_coroutine_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +153,7 @@ def test_a_trap_on_a_coroutine_waits_for_it(tmp_path: Path, monkeypatch: pytest.
         events.append("sent")
         return "receipt"
 
-    crash_points.arm(Armed(point, 1), tmp_path)
+    traps.arm(Armed(point, 1), tmp_path)
     receipt = asyncio.run(Trap(point, tmp_path).wrap(send)(None))
 
     assert receipt == "receipt"
@@ -170,7 +194,10 @@ def test_changes_are_made_at_import_and_seen_by_whoever_imports_later(tmp_path: 
 
 def test_arguments_start_a_service_through_the_launcher(tmp_path: Path) -> None:
     """As they are given to Python."""
-    line = arguments("dlq_consumer", traps=tmp_path, mutant="latest", constants={"a.B": 1.5}, clock_shift_s=-60)
+    line = arguments(
+        "dlq_consumer", traps=tmp_path, name="dlq-1", mutant="latest", constants={"a.B": 1.5}, clock_shift_s=-60
+    )
 
     assert line[:3] == ["-m", "tests.chaos.launch", "dlq_consumer"]
-    assert line[3:] == ["--traps", str(tmp_path), "--mutant", "latest", "--set", "a.B=1.5", "--clock-shift-s", "-60"]
+    assert line[3:7] == ["--traps", str(tmp_path), "--as", "dlq-1"]
+    assert line[7:] == ["--mutant", "latest", "--set", "a.B=1.5", "--clock-shift-s", "-60"]
