@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -50,6 +51,7 @@ class Pump:
         self._config, self._topics = config, list(topics)
         self._commands: SimpleQueue[_Command] = SimpleQueue()
         self._stopping = threading.Event()
+        self._taken = threading.Semaphore()  # by the loop: the last batch
         self._assigned: set[PartitionId] = set()
         self._paused: set[str] = set()
         self._committed: dict[PartitionId, int] = {}
@@ -148,9 +150,9 @@ class Pump:
         batch = [received for message in messages if (received := _received(message)) is not None]
         if batch:
             self._note_answer()
-            for received in batch:
-                metrics.RECORDS_CONSUMED.labels(received.topic).inc()
-            self._loop.call_soon_threadsafe(self._engine.receive, batch)
+            for topic, count in Counter(received.topic for received in batch).items():
+                metrics.RECORDS_CONSUMED.labels(topic).inc(count)
+            self._hand_over(batch)
         self._obey(consumer)
         self._seen_at = time.monotonic()
         if self._seen_at - self._gauges_at > GAUGES_EVERY_S:
@@ -158,6 +160,17 @@ class Pump:
             self._ask_brokers(consumer)
             self._set_gauges(consumer)
         return len(batch)
+
+    def _hand_over(self, batch: list[Received]) -> None:
+        """Give the loop a batch once it has taken the last one: what it cannot keep up with stays in Kafka."""
+        self._taken.acquire()
+        self._loop.call_soon_threadsafe(self._receive, batch)
+
+    def _receive(self, batch: list[Received]) -> None:
+        try:
+            self._engine.receive(batch)
+        finally:
+            self._taken.release()
 
     def _obey(self, consumer: Consumer) -> None:
         try:

@@ -141,15 +141,42 @@ class Limits:
     waiting: int | None  # how many may wait once it has fallen silent; None: any number
 
 
+class Pace:
+    """How many end in the time that a claim takes: so many may be claimed ahead of what is free."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+        self._ended = 0  # since the last look
+        self._looked_at: float | None = None
+
+    def note_end(self) -> None:
+        """Count one."""
+        self._ended += 1
+
+    def look(self, now: float, *, took_s: float, ran_dry: bool) -> None:
+        """Learn from a claim that has just been answered; twice as much may be ahead where all was used up by then."""
+        since_s = took_s if self._looked_at is None else max(now - self._looked_at, took_s)
+        expected = self._ended * took_s / since_s if since_s else 0.0
+        self.ahead = round(2 * expected if ran_dry else expected)
+        self._ended, self._looked_at = 0, now
+
+    def rest(self) -> None:
+        """Begin anew."""
+        self.ahead, self._ended, self._looked_at = 0, 0, None
+
+
 class Destination:
     """One webhook origin or SMTP host."""
 
     def __init__(self, name: str, limits: Limits) -> None:
         self.name, self.limits = name, limits
         self.breaker, self.budget = Breaker(), RetryBudget()
-        self.in_use = 0  # slots taken: by calls, and by jobs that are being claimed
+        self.in_use = 0  # slots taken: by attempts under way, and by jobs that are being claimed or wait for a worker
+        self.pace = Pace()
+        self.under_way = 0  # attempts
         self._calls = 0
         self.allowed = limits.first_slots
+        self.last_reason: str | None = None  # why a call was last not accepted; a constant such as http_503
         self.hangs = False  # its last call met nothing but silence
         self._heard_at = 0.0
 
@@ -159,14 +186,18 @@ class Destination:
         return self.allowed > 1
 
     def has_room(self, now: float) -> bool:
-        """Say whether another call may begin.
+        """Say whether another job may be claimed.
 
         None may while earlier ones are under way and nothing was heard for a second: a destination that hangs is
         thereby left with what it got in its first second. With an open breaker any number may, to be ended at once.
         """
         if self.breaker.blocks(now):
             return True
-        return self.in_use < self.allowed and not self.silent(now)
+        return self.in_use < self.allowed + self.pace.ahead and not self.silent(now)
+
+    def free(self, now: float) -> int | None:
+        """Return how many attempts may begin beside those under way; None for any number, to be ended at once."""
+        return None if self.breaker.blocks(now) else self.allowed - self.under_way
 
     def silent(self, now: float) -> bool:
         """Say whether calls are under way of which none has ended for a second."""
@@ -179,6 +210,9 @@ class Destination:
     def leave(self) -> None:
         """Return a slot."""
         self.in_use -= 1
+        self.pace.note_end()
+        if not self.in_use:
+            self.pace.rest()
 
     def call_began(self, now: float) -> None:
         """Note that a call is under way."""
@@ -204,6 +238,7 @@ class Destination:
             self.allowed = min(self.allowed + 1, self.limits.slots)
         elif self.hangs:
             self.allowed = floor
+            self.pace.rest()
         else:
             self.allowed = max(self.allowed - 1 if answered else self.allowed // 2, floor)
 

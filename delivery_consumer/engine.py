@@ -9,8 +9,10 @@ from typing import Final, Protocol
 
 from delivery_consumer import metrics
 from delivery_consumer.delivery import Deliverer
+from delivery_consumer.destinations import Pace
+from delivery_consumer.in_flight import InFlight, Intake
 from delivery_consumer.lanes import Claimed, Lanes
-from delivery_consumer.store import Store
+from delivery_consumer.store import Answer, Store
 from delivery_consumer.work import Job, PartitionId, Received, Source, job_of
 from shared.db.notifications import Claimed as ClaimedRow
 from shared.db.notifications import Ended, Ticket
@@ -20,20 +22,6 @@ from shared.records import UndecodableRecordError
 log = logging.getLogger(__name__)
 STATEMENT_ROWS: Final = 500
 BUSY_PAUSE_S: Final = 0.25
-MAX_IN_FLIGHT_BYTES: Final = 32 * 1024 * 1024
-"""Of one topic's values; decoded they take a few times that."""
-
-
-class Intake(Protocol):
-    """The side of Kafka, as the engine sees it. Calls return at once."""
-
-    def pause(self, topic: str) -> None:
-        """Read no more of a topic for now."""
-        ...
-
-    def resume(self, topic: str) -> None:
-        """Read on."""
-        ...
 
 
 class PoisonStore(Protocol):
@@ -63,18 +51,17 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._deliverer, self._lanes = store, deliverer, lanes
-        self._intake, self._poison, self._channels = intake, poison, channels
-        self._high_topics, self._lease_s, self._limit, self._clock = high_topics, lease_s, in_flight, clock
-        self._claim_ahead = claim_ahead
+        self._poison, self._channels, self._high_topics = poison, channels, high_topics
+        self._lease_s, self._claim_ahead, self._clock = lease_s, claim_ahead, clock
+        self._in_flight = InFlight(intake, in_flight)
         self._sources: dict[PartitionId, Source] = {}
-        self._claimed = Claimed()
+        self._claimed = Claimed(lanes.free)
+        self._pace = Pace()
         self._held: dict[Ticket, Job] = {}  # claimed by us, not yet written back
         self._outcomes: deque[tuple[Job, Ended]] = deque()
         self._releases: deque[Job] = deque()
         self._resting: set[Job] = set()  # pending, their rows held by somebody else
         self._poisoned: deque[tuple[Source, Received, str]] = deque()
-        self._in_flight: dict[str, tuple[int, int]] = {}  # by topic: records, bytes
-        self._paused: set[str] = set()
         self._to_claim, self._to_write, self._to_set_aside = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     # Intake
@@ -87,7 +74,7 @@ class Engine:
                 continue
             source.offsets.begin((received.offset,))
             source.in_hand += 1
-            self._count(received.topic, +1, received.size_bytes)
+            self._in_flight.began(received.topic, received.size_bytes)
             try:
                 job = job_of(received, source, self._channels)
             except UndecodableRecordError as error:
@@ -97,10 +84,7 @@ class Engine:
                 self._deliverer.address(job)
                 self._lanes.put(job)
         self._look_for_work()
-        for topic, (count, size_bytes) in self._in_flight.items():
-            if (count >= self._limit or size_bytes >= MAX_IN_FLIGHT_BYTES) and topic not in self._paused:
-                self._paused.add(topic)
-                self._intake.pause(topic)
+        self._in_flight.pause_full()
 
     def safe_offsets(self) -> dict[PartitionId, int]:
         """Return the offset of each partition that a restart may begin at."""
@@ -116,24 +100,14 @@ class Engine:
             source = self._sources[topic, partition] = Source(topic, partition, topic in self._high_topics)
         return source
 
-    def _count(self, topic: str, change: int, size_bytes: int) -> None:
-        count, total_bytes = self._in_flight.get(topic, (0, 0))
-        count, total_bytes = self._in_flight[topic] = (count + change, total_bytes + change * size_bytes)
-        low = count <= self._limit // 2 and total_bytes <= MAX_IN_FLIGHT_BYTES // 2
-        if change < 0 and topic in self._paused and low:
-            self._paused.discard(topic)
-            self._intake.resume(topic)
-
     # Claim
 
     async def claim_once(self) -> int:
         """Claim what could begin now and hand it to the workers; return how many records were asked about."""
-        jobs = self._lanes.take(min(STATEMENT_ROWS, self._claim_ahead - len(self._claimed)))
+        jobs = self._lanes.take(min(STATEMENT_ROWS, self._claim_ahead + self._pace.ahead - len(self._claimed)))
         if not jobs:
             return 0
-        began_at = self._clock()
-        answer = await self._store.claim([job.ticket for job in jobs])
-        metrics.CLAIM_SECONDS.observe(self._clock() - began_at)
+        answer = await self._ask(jobs)
         claimed = {Ticket(row.id, row.attempt): row for row in answer.claimed}
         unheard: list[Job] = []
         for job in jobs:
@@ -152,6 +126,20 @@ class Engine:
         if unheard:
             await self._ask_again(unheard)
         return len(jobs)
+
+    async def _ask(self, jobs: list[Job]) -> Answer:
+        """Claim, and see how many jobs end in that time, of each destination and of all.
+
+        So many slots and workers come free while a claim is under way, and so many jobs are claimed ahead of them next
+        time: they wait about as long as a claim takes. Where calls take long that is none.
+        """
+        began_at = self._clock()
+        answer = await self._store.claim([job.ticket for job in jobs])
+        now = self._clock()
+        metrics.CLAIM_SECONDS.observe(now - began_at)
+        for pace in {self._pace, *(job.destination.pace for job in jobs if job.destination)}:
+            pace.look(now, took_s=now - began_at, ran_dry=not self._claimed)
+        return answer
 
     def _hold(self, job: Job, row: ClaimedRow, asked_at: float) -> None:
         job.unheard = False
@@ -225,14 +213,20 @@ class Engine:
             self._release(job, "partition_left")
         elif reason := self._deliverer.unsendable(job):
             self._release(job, reason)
-        else:
+        elif not self._claimed.park(job):
             await self._end(job)
 
     async def _end(self, job: Job) -> None:
+        if destination := job.destination if job.holds_slot else None:
+            destination.under_way += 1
         try:
             self._outcomes.append((job, await self._attempt(job)))
             self._to_write.set()
         finally:
+            self._pace.note_end()
+            if destination:
+                destination.under_way -= 1
+                self._claimed.unpark(destination)
             self._lanes.give_up_slot(job)  # its key goes on when the outcome is stored: until then the next is early
             self._look_for_work()
 
@@ -285,7 +279,7 @@ class Engine:
         if done:
             source.offsets.done(offset)
         source.in_hand -= 1
-        self._count(source.topic, -1, size_bytes)
+        self._in_flight.ended(source.topic, size_bytes)
         if source.leaving and not source.in_hand:
             source.idle.set()
 
@@ -384,6 +378,5 @@ class Engine:
         while True:
             await asyncio.sleep(self._lease_s / 6)
             await self.renew_once()
-            for topic, (count, _) in self._in_flight.items():
-                metrics.IN_FLIGHT.labels(topic).set(count)
+            self._in_flight.report()
             metrics.BREAKERS_OPEN.set(self._deliverer.destinations.open_breakers())

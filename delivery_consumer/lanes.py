@@ -99,6 +99,10 @@ class Lanes:
         now = self._clock()
         self._note_change(destination, lambda d: d.note(worked=worked, answered=answered, now=now))
 
+    def free(self, destination: Destination) -> int | None:
+        """Return how many attempts may begin at a destination beside those under way; None for any number."""
+        return destination.free(self._clock())
+
     def waiting_for(self, destination: Destination) -> int:
         """Return how many jobs wait for a slot of a destination."""
         return len(self._waiting.get(destination, ()))
@@ -192,10 +196,12 @@ class Lanes:
 
 
 class Claimed:
-    """Claimed jobs until a worker takes them; there are never more than a few."""
+    """Claimed jobs until a worker takes them, and those claimed ahead until their destination has a slot for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: Callable[[Destination], int | None]) -> None:
+        self._free = free  # how many attempts may begin, None for any number
         self._jobs: deque[Job] = deque()
+        self._parked: dict[Destination, deque[Job]] = {}
         self._idle: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
@@ -219,9 +225,28 @@ class Claimed:
                 raise
         return self._jobs.popleft()
 
+    def park(self, job: Job) -> bool:
+        """Keep a job that was taken until an attempt at its destination ends; False if it can begin now."""
+        destination = job.destination if job.holds_slot else None
+        if destination is None or (free := self._free(destination)) is None or free > 0:
+            return False
+        self._parked.setdefault(destination, deque()).append(job)
+        return True
+
+    def unpark(self, destination: Destination) -> None:
+        """Let as many parked jobs be taken as their destination has slots for; one too many is parked again."""
+        if (queue := self._parked.get(destination)) is None:
+            return
+        free = self._free(destination)
+        for _ in range(len(queue) if free is None else min(len(queue), free)):
+            self.put(queue.popleft())
+        if not queue:
+            del self._parked[destination]
+
     def take_out_leaving(self) -> list[Job]:
         """Remove and return the jobs of partitions that leave."""
-        return split_leaving(self._jobs)
+        parked = [job for destination in list(self._parked) for job in split_leaving(self._parked[destination])]
+        return split_leaving(self._jobs) + parked
 
     def _wake(self) -> None:
         while self._idle:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from delivery_consumer import engine
+from delivery_consumer import engine, in_flight
 from delivery_consumer.destinations import Limits
 from delivery_consumer.work import Received
 from shared.db.notifications import Ticket
@@ -302,7 +302,7 @@ async def test_a_topic_is_paused_at_its_limit_and_resumed_at_half() -> None:
 
 async def test_a_topic_is_paused_for_its_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few large records fill it as well; undecodable ones count."""
-    monkeypatch.setattr(engine, "MAX_IN_FLIGHT_BYTES", 100_000)
+    monkeypatch.setattr(in_flight, "MAX_BYTES", 100_000)
     bench = Bench(in_flight=1000)
     bench.records(4, payload={"x": "y" * 20_000})
     assert bench.intake.calls == []

@@ -1,0 +1,149 @@
+"""Claiming ahead: as much as ends while a claim is under way, and never more calls than a destination allows."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from delivery_consumer.destinations import Destination, Limits, Pace
+from delivery_consumer.store import Answer
+from shared.db.notifications import Ticket
+from shared.records import Record
+from tests.unit.delivery_consumer.fakes import NORMAL, Bench, until_blocked
+
+CLAIM_S = 0.01
+
+
+def slow_claims(bench: Bench, during: list[int]) -> None:
+    """Have each claim take a while, in which as many claimed jobs are ended as `during` says next."""
+    claim = bench.store.claim
+
+    async def slow(tickets: Sequence[Ticket]) -> Answer:
+        answer = await claim(tickets)
+        for _ in range(during.pop(0) if during else 0):
+            await bench.engine.work_once()
+        bench.clock.now += CLAIM_S
+        return answer
+
+    bench.store.claim = slow  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("ended", "took_s", "since_s", "ran_dry", "ahead"),
+    [
+        (100, 0.01, 0.01, False, 100),
+        (100, 0.01, 0.02, False, 50),  # half of them before the claim was sent
+        (100, 0.01, 0.01, True, 200),
+        (50, 0.01, 60.0, True, 0),  # one a second: the next claim is over before anything ends
+        (0, 0.01, 0.01, True, 0),
+    ],
+)
+def test_as_much_is_ahead_as_ends_in_the_time_of_a_claim(
+    ended: int, took_s: float, since_s: float, ran_dry: bool, ahead: int
+) -> None:
+    """Twice as much where that was not enough."""
+    pace = Pace()
+    pace.look(100.0, took_s=0.01, ran_dry=True)
+    for _ in range(ended):
+        pace.note_end()
+
+    pace.look(100.0 + since_s, took_s=took_s, ran_dry=ran_dry)
+
+    assert pace.ahead == ahead
+
+
+def test_a_destination_at_rest_or_hanging_begins_anew() -> None:
+    """What it managed an hour ago, or before it hung, says nothing about now."""
+    for ends in ("rest", "hang"):
+        destination = Destination("x", Limits(slots=2, first_slots=2, waiting=None))
+        for _ in range(3):
+            destination.enter()
+        destination.call_began(1.0)
+        destination.leave()
+        destination.pace.look(1.0, took_s=0.01, ran_dry=True)
+        assert destination.pace.ahead == 2
+
+        if ends == "rest":
+            destination.leave()
+            destination.leave()
+        else:
+            destination.call_ended(9.0, began_at=1.0, answered=False)
+            destination.note(worked=False, answered=False, now=9.0)
+
+        assert destination.pace.ahead == 0
+
+
+async def test_what_ends_during_a_claim_is_claimed_beyond_the_workers() -> None:
+    """Else workers would wait for each claim."""
+    bench = Bench(claim_ahead=4)
+    slow_claims(bench, [0, 2, 0])
+    bench.records(40)
+
+    await bench.engine.claim_once()
+    for _ in range(2):
+        await bench.engine.work_once()
+    await bench.engine.claim_once()
+    await bench.engine.claim_once()
+
+    # Four have ended since the first claim, in the time of one, and none was left: eight ahead, less two that wait.
+    assert [len(claim) for claim in bench.store.claims] == [4, 2, 4 + 8 - 2]
+
+
+async def test_calls_are_never_more_than_a_destination_allows() -> None:
+    """What was claimed ahead of its slot waits for it, holds no worker, and goes out as soon as one is free."""
+    bench = Bench()
+    bench.provider.limits = Limits(slots=2, first_slots=2, waiting=None)
+    under_way, most, go_on = 0, 0, asyncio.Semaphore(0)
+
+    async def call(_: Record) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await go_on.acquire()
+        under_way -= 1
+
+    bench.provider.behave = call
+    bench.records(8)
+    bench.records(3, host="b.example")
+    [destination] = [one for one in bench.deliverer.destinations.known.values() if one.name == "a.example"]
+    destination.pace.ahead = 4
+    loops = asyncio.create_task(bench.engine.run(6))
+    await until_blocked()
+    claimed_at_first = sum(len(claim) for claim in bench.store.claims)
+    busy_at_first = destination.under_way
+    for _ in range(11):
+        go_on.release()
+        await until_blocked()
+    loops.cancel()
+    await asyncio.wait([loops])
+
+    assert (claimed_at_first, busy_at_first) == (2 + 2, 2)
+    assert most == 4  # two for each of the two
+    assert len(bench.sent) == 11
+
+
+async def test_what_waits_for_its_slot_is_given_back_with_its_partition() -> None:
+    """It was never begun, so it is pending again."""
+    bench, never = Bench(), asyncio.Event()
+    bench.provider.limits = Limits(slots=1, first_slots=1, waiting=None)
+
+    async def hang(_: Record) -> None:
+        await never.wait()
+
+    bench.provider.behave = hang
+    ids = bench.records(1)
+    [destination] = bench.deliverer.destinations.known.values()
+    await bench.engine.claim_once()
+    destination.pace.ahead = 1
+    ids += bench.records(1)
+    worker = asyncio.create_task(bench.engine.work_once())
+    await until_blocked()
+    await bench.engine.claim_once()
+    await bench.engine.work_once()
+    leaving = asyncio.create_task(bench.engine.give_back([(NORMAL, 0)], timeout_s=0.2, cut_after_s=0.1))
+    await until_blocked()
+    await bench.engine.write_back_once()
+
+    assert bench.store.released == [(ids[1], False)]
+    never.set()
+    await asyncio.wait([worker, leaving])
