@@ -14,13 +14,12 @@ from delivery_consumer.engine import Engine
 from delivery_consumer.lanes import Lanes
 from delivery_consumer.listening import ListeningClock
 from delivery_consumer.poison import DeadLetterProducer
-from delivery_consumer.providers import Provider, build_providers
-from delivery_consumer.reporting import Changes, NotingProvider, Reasons, Reporter
+from delivery_consumer.providers import build_providers
+from delivery_consumer.reporting import Changes, Reporter
 from delivery_consumer.settings import Settings, read_settings
 from delivery_consumer.store import PostgresStore
 from shared.kafka import consumer_config, producer_config
 from shared.lifecycle import end_if_stuck, stop_on_signals
-from shared.model import Channel
 from shared.records import Topics
 from shared.settings import settings_or_exit
 from shared.telemetry import HealthServer, set_up_logging
@@ -46,10 +45,7 @@ class Service:
             [name for lanes in lanes_of for name in lanes],
         )
         self._poison = DeadLetterProducer(producer_config(settings.kafka, client_id=client_id), topics.dlq)
-        reasons = Reasons()
-        self._providers: dict[Channel, Provider] = {
-            channel: NotingProvider(provider, reasons) for channel, provider in build_providers(settings).items()
-        }
+        self._providers = build_providers(settings)
         in_flight = max(settings.in_flight, 2 * settings.concurrency)
         self._listening = ListeningClock()
         lanes = Lanes(
@@ -61,9 +57,7 @@ class Service:
             listening=self._listening,
             lease_margin_s=settings.lease_s / 4,  # renewal keeps a third at the least, unless PostgreSQL is away
         )
-        changes = Changes(
-            self._deliverer.destinations, self._providers, reasons, lanes.waiting_for, clock=self._listening
-        )
+        changes = Changes(self._deliverer.destinations, self._providers, lanes.waiting_for, clock=self._listening)
         self._reporter = Reporter(settings.service.conninfo, changes, consumer=owner)
         self._engine = Engine(
             store=self.store,

@@ -141,11 +141,11 @@ class Deliverer:
             )
             worked, answered = True, True
             return receipt
-        except PermanentDeliveryError:  # it answered, or was never asked: nothing is wrong with the destination
-            worked, answered = True, True
-            raise
         except DeliveryError as error:
-            answered = error.answered
+            destination.last_reason = error.reason
+            # A permanent one answered, or was never asked: nothing is wrong with the destination.
+            worked = isinstance(error, PermanentDeliveryError)
+            answered = worked or error.answered
             raise
         finally:
             destination.call_ended(self._listening(), began_at=began_at, answered=answered)
@@ -211,8 +211,12 @@ class Deliverer:
         )
 
     def _report(self, job: Job, ended: Ended, duration_s: float | None) -> None:
-        metrics.DELIVERIES.labels(job.record.channel, ended.outcome, metrics.reason_label(ended.reason)).inc()
-        log.info(
+        metrics.deliveries(job.record.channel, ended.outcome, ended.reason).inc()
+        level = logging.DEBUG if ended.outcome is Outcome.ACCEPTED else logging.INFO
+        if not log.isEnabledFor(level):
+            return
+        log.log(
+            level,
             "attempt_ended",
             extra={
                 "notification_id": job.record.id,

@@ -1,6 +1,7 @@
 """The consumer's series. Names are stable; labels come from small closed sets."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -36,6 +37,12 @@ _KNOWN_CODES: Final = frozenset(
      "410", "413", "422", "425", "429", "500", "502", "503", "504", "421", "450", "451", "452", "454", "530", "535",
      "550", "551", "552", "553", "554"}
 )  # fmt: skip
+
+
+@lru_cache(maxsize=1_000)
+def deliveries(channel: str, outcome: str, reason: str) -> Counter:
+    """Return the counter of attempts that ended so."""
+    return DELIVERIES.labels(channel, outcome, reason_label(reason))
 
 
 def reason_label(reason: str) -> str:

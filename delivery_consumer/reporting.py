@@ -5,7 +5,6 @@ While it writes no further report is made, and one that fails is skipped.
 """
 
 import asyncio
-import contextlib
 import logging
 import queue
 import threading
@@ -19,13 +18,11 @@ from uuid import UUID
 import psycopg
 
 from delivery_consumer.destinations import Destination, Destinations
-from delivery_consumer.errors import DeliveryError
-from delivery_consumer.providers import Attempt, Provider, Receipt
+from delivery_consumer.providers import Provider
 from shared.db import Session, destinations
 from shared.db.destinations import Report
 from shared.db.outages import outage_reason
 from shared.model import BreakerState, Channel
-from shared.records import Record
 
 log = logging.getLogger(__name__)
 
@@ -33,50 +30,11 @@ REPORT_EVERY_S: Final = 2.0
 MAX_REPORTS: Final = 500
 RESERVED: Final = 100
 """Of the reports, those kept for destinations that were not used lately and come to rest."""
-_KEEP_REASONS: Final = 10_000
 _SETTINGS: Final[tuple[LiteralString, ...]] = (
     "SET synchronous_commit = off",
     "SET lock_timeout = '1s'",
     "SET statement_timeout = '5s'",
 )
-
-
-class Reasons:
-    """Why the last call to a destination that was not accepted was not; a constant such as http_503."""
-
-    def __init__(self, *, keep: int = _KEEP_REASONS) -> None:
-        self._keep = keep
-        self._last: OrderedDict[str, str] = OrderedDict()
-
-    def note(self, destination: str, reason: str) -> None:
-        """Remember one; beyond `keep` the oldest is forgotten."""
-        self._last[destination] = reason
-        self._last.move_to_end(destination)
-        if len(self._last) > self._keep:
-            self._last.popitem(last=False)
-
-    def get(self, destination: str) -> str | None:
-        """Return the last one."""
-        return self._last.get(destination)
-
-
-class NotingProvider:
-    """A provider that leaves the reason of each call that was not accepted with `reasons`."""
-
-    def __init__(self, provider: Provider, reasons: Reasons) -> None:
-        self._provider, self._reasons = provider, reasons
-        self.name, self.timeout_s, self.limits = provider.name, provider.timeout_s, provider.limits
-        self.destination = provider.destination
-        self.aclose = provider.aclose
-
-    async def send(self, record: Record, attempt: Attempt) -> Receipt:
-        """Send as the provider does."""
-        try:
-            return await self._provider.send(record, attempt)
-        except DeliveryError as error:
-            with contextlib.suppress(DeliveryError):
-                self._reasons.note(self._provider.destination(record), error.reason)
-            raise
 
 
 class _State(NamedTuple):
@@ -104,12 +62,11 @@ class Changes:
         self,
         known: Destinations,
         providers: Mapping[Channel, Provider],
-        reasons: Reasons,
         waiting: Callable[[Destination], int],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._destinations, self._reasons, self._waiting, self._clock = known, reasons, waiting, clock
+        self._destinations, self._waiting, self._clock = known, waiting, clock
         self._channels = {id(provider.limits): channel for channel, provider in providers.items()}
         self._reported: dict[str, _State | None] = {}
         self._dropped: list[str] = []
@@ -154,11 +111,11 @@ class Changes:
         return _State(
             breaker.state(now),
             breaker.open_until,
-            one.in_use,
+            one.under_way,
             one.allowed,
             self._waiting(one),
             *breaker.recent(now),
-            self._reasons.get(one.name),
+            one.last_reason,
         )
 
     def _note_restless(self, name: str, *, rests: bool) -> None:

@@ -60,7 +60,7 @@ class Settings:
     lease_s: float  # DELIVERY_LEASE_S: how long a claim lasts unless renewed; after it others end the attempt
     webhook: WebhookSettings
     email: EmailSettings
-    in_flight: int = 2_000  # records per topic read and not ended; its partitions pause beyond
+    in_flight: int = 4_000  # records per topic read and not ended; its partitions pause beyond
 
 
 def read_settings(env: Environment) -> Settings:

@@ -10,13 +10,15 @@ from delivery_consumer.offsets import PartitionOffsets
 from shared.db.notifications import Ticket
 from shared.model import Channel
 from shared.records import (
+    HEADER_ATTEMPT,
     HEADER_CORRELATION_ID,
     HEADER_TRACEPARENT,
     Record,
     UndecodableRecordError,
     attempt_of,
-    decode_headers,
     decode_record,
+    header_text,
+    raw_headers,
 )
 
 Headers = list[tuple[str, bytes | str | None]]
@@ -87,12 +89,12 @@ class Job:
 
 def job_of(received: Received, source: Source, channels: frozenset[Channel]) -> Job:
     """Decode a record into a job. Raises UndecodableRecordError for what no release of ours has written."""
-    headers = decode_headers(received.headers)
+    headers = raw_headers(received.headers)
     record = decode_record(received.value)
     if record.channel not in channels:
         raise UndecodableRecordError("unknown_channel")
     try:
-        ticket = Ticket(UUID(record.id), attempt_of(headers))
+        ticket = Ticket(UUID(record.id), attempt_of(header_text(headers, HEADER_ATTEMPT)))
     except ValueError as error:
         if isinstance(error, UndecodableRecordError):
             raise
@@ -102,7 +104,7 @@ def job_of(received: Received, source: Source, channels: frozenset[Channel]) -> 
         ticket,
         source,
         received.offset,
-        headers.get(HEADER_TRACEPARENT) or None,
-        headers.get(HEADER_CORRELATION_ID) or None,
+        header_text(headers, HEADER_TRACEPARENT) or None,
+        header_text(headers, HEADER_CORRELATION_ID) or None,
         received.size_bytes,
     )

@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.model import FailureClass, OnUnknown
-from shared.records import Record, UndecodableRecordError, attempt_of, decode_record
+from shared.records import HEADER_ATTEMPT, Record, UndecodableRecordError, attempt_of, decode_record
 
 UNOWNED_TENANT: Final = "default"
 """Who sees dead letters whose bytes name no tenant."""
@@ -66,7 +66,7 @@ def read_letter(key: bytes | None, value: bytes | None, headers: dict[str, str],
     reason = headers.get("error-reason", "unnamed")[:_MAX_TEXT]
     record, attempt = None, 0
     try:
-        record, attempt = decode_record(value), attempt_of(headers)
+        record, attempt = decode_record(value), attempt_of(headers.get(HEADER_ATTEMPT, ""))
         UUID(record.id)
         failure_class = FailureClass(headers.get("error-class", ""))
     except UndecodableRecordError as error:

@@ -37,7 +37,7 @@ class Stored:
 def ticket_of(value: bytes | None, headers: Iterable[tuple[str, bytes | str | None]]) -> Ticket | None:
     """Return the notification and attempt a record is about."""
     try:
-        return str(orjson.loads(value or b"")["id"]), attempt_of(decode_headers(list(headers)))
+        return str(orjson.loads(value or b"")["id"]), attempt_of(decode_headers(list(headers)).get("attempt", ""))
     except ValueError:
         return None
 

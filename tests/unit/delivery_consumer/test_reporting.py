@@ -3,10 +3,9 @@
 import pytest
 
 from delivery_consumer.destinations import COOL_DOWN_S, MIN_CALLS, WINDOW_S, Destination, Destinations
-from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError
-from delivery_consumer.providers import Attempt
+from delivery_consumer.errors import PermanentDeliveryError
 from delivery_consumer.providers.webhook import WebhookProvider
-from delivery_consumer.reporting import MAX_REPORTS, RESERVED, Changes, NotingProvider, Reasons
+from delivery_consumer.reporting import MAX_REPORTS, RESERVED, Changes
 from delivery_consumer.settings import WebhookSettings
 from shared.model import Channel
 from shared.records import Record
@@ -17,13 +16,12 @@ class Watched:
     """Destinations and what finds their changes, on a clock of numbers."""
 
     def __init__(self, *, keep: int = 10_000) -> None:
-        self.clock, self.provider, self.reasons = Clock(), FakeProvider(), Reasons()
+        self.clock, self.provider = Clock(), FakeProvider()
         self.destinations = Destinations(keep=keep)
         self.queued: dict[str, int] = {}
         self.changes = Changes(
             self.destinations,
             {Channel.WEBHOOK: self.provider},
-            self.reasons,
             lambda one: self.queued.get(one.name, 0),
             clock=self.clock,
         )
@@ -45,7 +43,7 @@ def test_what_has_not_changed_is_not_reported_again() -> None:
     (one, _) = watched.use("http://a:80", "http://b:80")
 
     first, second = watched.taken(), watched.taken()
-    one.enter()
+    one.under_way += 1
     third = watched.changes.take()[0]
 
     assert (sorted(first), second) == (["http://a:80", "http://b:80"], [])
@@ -60,7 +58,7 @@ def test_a_breaker_is_reported_as_it_opens_and_lets_a_probe_through() -> None:
     (one,) = watched.use("http://a:80")
     for _ in range(MIN_CALLS):
         one.note(worked=False, answered=True, now=watched.clock.now)
-    watched.reasons.note(one.name, "http_503")
+    one.last_reason = "http_503"
 
     seen = []
     for pass_s in (1.0, COOL_DOWN_S, 0.0):
@@ -122,23 +120,6 @@ def test_what_is_forgotten_is_dropped_and_after_an_outage_all_is_reported_again(
 
     assert (dropped, dropped_again) == (["http://a:80"], ["http://a:80"])
     assert sorted(report.destination for report in again) == ["http://b:80", "http://c:80"]
-
-
-async def test_the_reason_of_a_refused_call_is_kept() -> None:
-    """The constant alone, under the destination's name; the error goes on as it was."""
-    provider, reasons = FakeProvider(), Reasons(keep=1)
-
-    async def refuse(_record: Record) -> None:
-        raise TransientDeliveryError("http_503")
-
-    noting = NotingProvider(provider, reasons)
-    await noting.send(a_record("http://a:80/x"), Attempt(1))
-    provider.behave = refuse
-    for host in ("a:80", "b:80"):
-        with pytest.raises(TransientDeliveryError):
-            await noting.send(a_record(f"http://{host}/x"), Attempt(1))
-
-    assert (reasons.get("a:80"), reasons.get("b:80")) == (None, "http_503")
 
 
 @pytest.mark.parametrize(

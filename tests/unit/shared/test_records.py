@@ -76,7 +76,7 @@ def test_field_of_the_wrong_kind_is_refused(field: str, value: object) -> None:
 def test_attempt_header_that_is_no_number_from_1_is_refused(text: str) -> None:
     """A record without a usable attempt cannot be claimed."""
     with pytest.raises(UndecodableRecordError, match="bad_attempt"):
-        attempt_of({"attempt": text})
+        attempt_of(text)
 
 
 def test_high_priority_takes_the_high_lane_unless_ordered() -> None:
