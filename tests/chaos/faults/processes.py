@@ -73,7 +73,10 @@ class KillAll(_ProcessFault):
         self.all = len(self.died) == len(names)
 
     def heal(self, world: "World") -> None:
-        """The keeper starts them."""
+        """The keeper starts them; what came in while there was none has had to wait."""
+        before = self.under_way
+        self.look(world)
+        self.under_way = max(before, self.under_way)
 
     def bites(self, world: "World") -> Bites:
         """There was none left, and work under way."""
@@ -210,7 +213,7 @@ def _kind(name: str, target: str, make: Callable[[Planned], "Kill | Stop | Termi
 KINDS = (
     *(_kind("kill9", target, Kill, 2.0, (0.0, 3.0)) for target in ("relay", "delivery", "dlq")),
     _kind("kill9", "api", Kill, 0.7, (0.0, 1.5)),
-    Kind("kill9_relays", ("relay-1",), KillAll, 0.7, (0.0, 2.0), frozenset({"relay-2"})),
+    Kind("kill9_relays", ("relay-1",), KillAll, 0.7, (0.5, 2.0), frozenset({"relay-2"})),
     *(_kind("sigstop", target, Stop, 1.0, (0.5, 12.0)) for target in ("relay", "delivery", "dlq")),
     _kind("sigstop", "api", Stop, 0.5, (0.3, 3.0)),
     *(_kind("sigterm", target, Terminate, 0.7, (0.0, 0.0)) for target in ("relay", "delivery", "dlq")),
