@@ -90,6 +90,7 @@ class Stage:
         self._senders, self._runs = itertools.count(), itertools.count(1)
         self._mutant: str | None = None
         self._nets_on = False
+        self._delivering_by = 1
 
     def __enter__(self) -> Self:
         shutil.rmtree(self._base_dir, ignore_errors=True)
@@ -183,6 +184,14 @@ class Stage:
     def _spread_nets(self) -> None:
         for name in RELAYS:
             self.topology.extra_environ[name] = {"SWEEP_AFTER_S": "3" if self._nets_on else _OFF}
+
+    def deliver_by(self, processes: int) -> None:
+        """Have the delivery consumer be so many processes; a crash point counts the calls of all of them."""
+        if processes != self._delivering_by:
+            self._delivering_by = processes
+            self.topology.extra_environ["delivery-1"] = {"DELIVERY_PROCESSES": str(processes)}
+            self.process("delivery-1").terminate()
+            self.start("delivery-1")
 
     def start(self, *names: str) -> None:
         """Start services that do not run, and return once each is ready; one that walks into its trap starts again.
