@@ -3,15 +3,13 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
 
 from shared.db.accepting import NewNotification
 from shared.model import Channel, Priority
-
-METRICS_DIR: Final = "metrics"
-"""The directory, inside the runtime directory, in which the processes of one server share their counts."""
+from shared.runtime_dir import counts_in
+from shared.telemetry import exposition_of
 
 REQUESTS = Counter("http_requests_total", "HTTP requests answered.", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -55,8 +53,5 @@ def count_accepted(news: Sequence[NewNotification]) -> None:
 
 def exposition(runtime_dir: Path) -> bytes:
     """Return what Prometheus scrapes: the sum over all processes where they share a directory."""
-    if not (runtime_dir / METRICS_DIR).is_dir():
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, str(runtime_dir / METRICS_DIR))  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    counts = counts_in(runtime_dir)
+    return exposition_of(counts) if counts.is_dir() else generate_latest(REGISTRY)

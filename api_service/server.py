@@ -13,13 +13,13 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
-from prometheus_client import multiprocess
 
 from api_service import wsgi
-from api_service.metrics import METRICS_DIR
 from api_service.settings import ApiSettings
 from api_service.worker import BoundedThreadWorker
 from shared.lifecycle import DRAIN_S
+from shared.runtime_dir import counts_in
+from shared.telemetry import forget_gauges
 
 KEEPALIVE_S: Final = 75
 STALLED_AFTER_S: Final = 10
@@ -82,7 +82,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         return wsgi.build(self._settings, self._runtime_dir)
 
     def _child_exit(self, _server: Arbiter, worker: Worker) -> None:
-        multiprocess.mark_process_dead(worker.pid, str(self._runtime_dir / METRICS_DIR))  # type: ignore[no-untyped-call]
+        forget_gauges(counts_in(self._runtime_dir), worker.pid)
 
 
 def address(host: str, port: int) -> str:

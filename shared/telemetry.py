@@ -7,10 +7,19 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
+from prometheus_client.registry import Collector
 
 from shared.settings import LogLevel, refuse_to_start
 
@@ -62,9 +71,12 @@ class HealthServer:
     Live says that the process answers and touches nothing else; ready is 503 while any check names a fault.
     """
 
-    def __init__(self, service: str, host: str, port: int, checks: Checks) -> None:
+    def __init__(
+        self, service: str, host: str, port: int, checks: Checks, *, exposition: Callable[[], bytes] | None = None
+    ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # else each series twice, for an instant nobody asks
-        handler = type("Handler", (_Handler,), {"checks": checks, "service": service})
+        answers = {"checks": checks, "service": service, "exposition": staticmethod(exposition or _own_exposition)}
+        handler = type("Handler", (_Handler,), answers)
         try:
             self._server = ThreadingHTTPServer((host, port), handler)
         except OSError as error:
@@ -96,9 +108,31 @@ def health_body(service: str, verdicts: Mapping[str, str]) -> tuple[int, dict[st
     return (200 if healthy else 503), body
 
 
+def _own_exposition() -> bytes:
+    return generate_latest(REGISTRY)
+
+
+def exposition_of(counts: Path, *others: Collector) -> bytes:
+    """Return what Prometheus scrapes where processes share their counts in a directory: the sum over all of them.
+
+    What `others` collect is added.
+    """
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, str(counts))  # type: ignore[no-untyped-call]
+    for other in others:
+        registry.register(other)
+    return generate_latest(registry)
+
+
+def forget_gauges(counts: Path, process: int) -> None:
+    """Leave the gauges of a process that has ended out of the sum; what it counted stays in."""
+    multiprocess.mark_process_dead(process, str(counts))  # type: ignore[no-untyped-call]
+
+
 class _Handler(BaseHTTPRequestHandler):
     checks: Checks
     service: str
+    exposition: Callable[[], bytes]
     protocol_version = "HTTP/1.1"
     timeout = 30
 
@@ -109,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in ("/health", "/health/ready", "/health/readiness"):
             self._answer(*health_body(self.service, run_checks(self.checks)))
         elif path == "/metrics":
-            self._send(200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY))
+            self._send(200, CONTENT_TYPE_LATEST, self.exposition())
         else:
             self._answer(404, {"status": "not found", "service": self.service})
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 import flask
 from flask import Flask, Response
 
-from api_service import runtime_dir
 from api_service.server import Server
 from api_service.settings import read_settings
+from shared import runtime_dir
 from shared.settings import settings_or_exit
 
 BODY: Final = b'{"status":"accepted"}\n'
@@ -46,9 +46,8 @@ def main() -> None:
     """Serve until SIGTERM."""
     settings = settings_or_exit("api_service", read_settings)
     logging.basicConfig(level="WARNING")
-    with runtime_dir.held() as directory:
-        (directory / "metrics").mkdir()
-        HelloServer(settings, directory).run()
+    with runtime_dir.held("notify-api") as directory:
+        HelloServer(settings, directory.path).run()
 
 
 if __name__ == "__main__":

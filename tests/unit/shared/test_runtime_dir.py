@@ -3,14 +3,14 @@
 import os
 from pathlib import Path
 
-from api_service import runtime_dir
+from shared import runtime_dir
 
 
 def test_a_directory_in_use_is_kept(tmp_path: Path) -> None:
     """Whoever holds it: a server that starts beside it, in this container or another, must not break it."""
-    with runtime_dir.held(tmp_path) as first, runtime_dir.held(tmp_path) as second:
-        assert (first.is_dir(), second.is_dir()) == (True, True)
-        assert first != second
+    with runtime_dir.held("notify-api", tmp_path) as first, runtime_dir.held("notify-api", tmp_path) as second:
+        assert (first.path.is_dir(), second.path.is_dir()) == (True, True)
+        assert first.path != second.path
 
     assert list(tmp_path.iterdir()) == []
 
@@ -18,11 +18,11 @@ def test_a_directory_in_use_is_kept(tmp_path: Path) -> None:
 def test_an_abandoned_directory_is_removed_with_its_content(tmp_path: Path) -> None:
     """Nobody holds its lock any more; the id in it may have been given to another process meanwhile."""
     abandoned = tmp_path / "notify-api-gone"
-    (abandoned / "metrics").mkdir(parents=True)
+    (abandoned / "counts").mkdir(parents=True)
     (abandoned / "owner").write_text(f"{os.getpid()}\n")
 
-    with runtime_dir.held(tmp_path) as mine:
-        assert list(tmp_path.iterdir()) == [mine]
+    with runtime_dir.held("notify-api", tmp_path) as mine:
+        assert list(tmp_path.iterdir()) == [mine.path]
 
 
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notify-api-linked-owner" / "owner").symlink_to(tmp_path / "elsewhere" / "owner")
     before = set(tmp_path.rglob("*"))
 
-    with runtime_dir.held(tmp_path):
+    with runtime_dir.held("notify-api", tmp_path):
         pass
 
     assert set(tmp_path.rglob("*")) == before
