@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from delivery_consumer.work import Headers
+from shared.model import Channel
 from shared.settings import GroupProtocol, KafkaSettings
 from tests.integration.delivery_consumer.parts import (
     OK,
@@ -67,6 +68,24 @@ def test_a_rebalance_in_the_middle_delivers_each_once(desk: Desk, hook: Receiver
     assert Counter(hook.ids()) == Counter(str(one.id) for one in news)
     assert desk.attempts() == [("accepted", "accepted", 1500)]
     assert committed(desk, news[0].topic) == 1500
+
+
+def test_each_consumer_gets_a_part_of_each_topic(desk: Desk) -> None:
+    """A second consumer is worth its core whatever lane and channel the load is on."""
+    settings = settings_for(desk.database, desk.topics)
+    names = desk.topics.names
+    lanes = {name for channel in Channel for name in names.lanes(channel)}
+
+    with running(settings) as one, running(settings) as two:
+        deadline = time.monotonic() + 30
+        while not topics_of(one) == topics_of(two) == lanes:
+            assert time.monotonic() < deadline, (topics_of(one), topics_of(two))
+            time.sleep(0.1)
+
+
+def topics_of(consumer: Running) -> set[str]:
+    """The topics of which it has partitions."""
+    return {topic for topic, _ in list(consumer.service.pump._assigned)} if consumer.service else set()
 
 
 def test_a_key_keeps_its_order_through_a_rebalance(desk: Desk, hook: Receiver) -> None:

@@ -38,6 +38,7 @@ def test_consumer_starts_at_the_beginning_and_commits_by_hand(protocol: GroupPro
     assert (config["group.id"], config["auto.offset.reset"]) == ("shop-dlq", "earliest")
     assert (config["enable.auto.commit"], config["enable.auto.offset.store"]) == (False, False)
     assert ("session.timeout.ms" in config) is (protocol is GroupProtocol.CLASSIC)
+    assert ("group.remote.assignor" in config) is (protocol is GroupProtocol.CONSUMER)
 
 
 class Partition:
