@@ -1,142 +1,29 @@
-"""Wires and runs the delivery consumer: `python -m delivery_consumer`."""
+"""Runs the delivery consumer: `python -m delivery_consumer`. It is one process, or a parent and its processes.
 
-import asyncio
-import logging
-import threading
-from typing import Any
-from uuid import uuid4
+Which of these this one is decides what is imported: a parent knows neither Kafka nor PostgreSQL.
+"""
 
-import uvloop
+import os
+import sys
 
-from delivery_consumer.consumer import Pump
-from delivery_consumer.delivery import Deliverer
-from delivery_consumer.engine import Engine
-from delivery_consumer.lanes import Lanes
-from delivery_consumer.listening import ListeningClock
-from delivery_consumer.poison import DeadLetterProducer
-from delivery_consumer.providers import build_providers
-from delivery_consumer.reporting import Changes, Reporter
-from delivery_consumer.settings import Settings, read_settings
-from delivery_consumer.store import PostgresStore
-from shared.kafka import consumer_config, producer_config
-from shared.lifecycle import end_if_stuck, stop_on_signals
-from shared.records import Topics
+from delivery_consumer.settings import read_settings
+from delivery_consumer.tie import SERVICE, Tie, share_counts
 from shared.settings import settings_or_exit
-from shared.telemetry import HealthServer, set_up_logging
-
-log = logging.getLogger(__name__)
-SERVICE = "delivery_consumer"
-
-
-class Service:
-    """The consumer as a whole. Make it inside the event loop."""
-
-    def __init__(self, settings: Settings) -> None:
-        topics = Topics(settings.kafka.topic_prefix)
-        lanes_of = [topics.lanes(channel) for channel in sorted(settings.channels)]
-        client_id = f"{SERVICE}-{uuid4().hex[:8]}"
-        self._settings = settings
-        owner = uuid4()
-        self.store = PostgresStore(
-            settings.service.conninfo, owner=owner, lease_s=settings.lease_s, dlq_topic=topics.dlq
-        )
-        self.pump = Pump(
-            consumer_config(settings.kafka, client_id=client_id, group="delivery"),
-            [name for lanes in lanes_of for name in lanes],
-        )
-        self._poison = DeadLetterProducer(producer_config(settings.kafka, client_id=client_id), topics.dlq)
-        self._providers = build_providers(settings)
-        in_flight = max(settings.in_flight, 2 * settings.concurrency)
-        self._listening = ListeningClock()
-        lanes = Lanes(
-            clock=self._listening, unproven_slots=max(settings.concurrency // 2, 1), waiting=max(in_flight // 2, 1)
-        )
-        self._deliverer = Deliverer(
-            self._providers,
-            lanes,
-            listening=self._listening,
-            lease_margin_s=settings.lease_s / 4,  # renewal keeps a third at the least, unless PostgreSQL is away
-        )
-        changes = Changes(self._deliverer.destinations, self._providers, lanes.waiting_for, clock=self._listening)
-        self._reporter = Reporter(settings.service.conninfo, changes, consumer=owner)
-        self._engine = Engine(
-            store=self.store,
-            deliverer=self._deliverer,
-            lanes=lanes,
-            intake=self.pump,
-            poison=self._poison,
-            channels=settings.channels,
-            high_topics=frozenset(high for _, high in lanes_of),
-            lease_s=settings.lease_s,
-            in_flight=in_flight,
-            claim_ahead=settings.concurrency,
-        )
-
-    async def run(self, stop: threading.Event) -> None:
-        """Deliver until `stop` is set, then give back and commit. A bug in any part ends all of it."""
-        stopped = asyncio.create_task(asyncio.to_thread(stop.wait))
-        connected = asyncio.create_task(self.store.connect())
-        try:
-            if await _first(connected, stopped) is not stopped:
-                await self._deliver(stopped)
-        finally:
-            connected.cancel()
-            stop.set()
-            self._poison.close()
-            await self.store.aclose()
-            for provider in self._providers.values():
-                await provider.aclose()
-
-    async def _deliver(self, stopped: "asyncio.Task[bool]") -> None:
-        engine = asyncio.create_task(self._engine.run(self._settings.concurrency))
-        pump = self.pump.start(self._engine)
-        commits = asyncio.create_task(self.pump.keep_committing())
-        watch = asyncio.create_task(self.store.watch())
-        beside = [asyncio.create_task(part) for part in (self._reporter.run(), self._listening.run())]
-        first = await _first(engine, pump, commits, watch, *beside, stopped)
-        self._deliverer.stopping = True
-        if not pump.done() and not await self.pump.stop(pump, drain=first is stopped):
-            log.warning("left_without_kafka")
-        for task in (engine, commits, watch, *beside):
-            task.cancel()
-        await asyncio.wait([engine, commits, watch, *beside])
-        if first is not stopped:
-            first.result()
-        if pump.done():
-            pump.result()
-
-
-async def _first(*futures: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
-    """Wait for whichever ends first, and return it."""
-    done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-    return next(future for future in futures if future in done)
-
-
-async def _serve(settings: Settings, stop: threading.Event) -> None:
-    service = Service(settings)
-    health = HealthServer(
-        SERVICE,
-        settings.service.bind_host,
-        settings.service.port,
-        {"postgres": service.store.fault, "kafka": service.pump.fault},
-    )
-    log.info("started", extra={"port": settings.service.port, "channels": sorted(settings.channels)})
-    guard = asyncio.create_task(end_if_stuck())
-    try:
-        await service.run(stop)
-    finally:
-        health.close()
-        guard.cancel()
 
 
 def main() -> None:
     """Deliver until SIGTERM; exit 2 on a bad configuration."""
     settings = settings_or_exit(SERVICE, read_settings)
-    set_up_logging(SERVICE, settings.service.log_level)
-    stop = stop_on_signals()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, stop))
-    log.info("stopped")
+    tie = Tie.take(os.environ)
+    if tie is None and settings.processes > 1:
+        from delivery_consumer.parent import run_processes  # noqa: PLC0415
+
+        sys.exit(run_processes(settings))
+    if tie is not None:
+        share_counts(tie.counts, tie.number)
+    from delivery_consumer.service import run  # noqa: PLC0415 - it makes the series, which are shared by now or never
+
+    run(settings, tie)
 
 
 if __name__ == "__main__":

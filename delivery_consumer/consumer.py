@@ -251,8 +251,7 @@ class Pump:
         self._assigned -= partitions
         for partition in partitions:
             self._committed.pop(partition, None)
-            with contextlib.suppress(KeyError):
-                metrics.CONSUMER_LAG.remove(*partition)
+            metrics.forget_lag(*partition)
 
     def _ask(self, coroutine: Coroutine[Any, Any, dict[PartitionId, int]]) -> dict[PartitionId, int]:
         future: Future[dict[PartitionId, int]] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)

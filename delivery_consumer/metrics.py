@@ -1,10 +1,11 @@
 """The consumer's series. Names are stable; labels come from small closed sets."""
 
+import contextlib
 import re
 from functools import lru_cache
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, values
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
 _STATEMENT_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
@@ -23,14 +24,25 @@ RECORDS_DROPPED = Counter(
 RECORDS_POISONED = Counter("delivery_records_poisoned", "Undecodable records set aside unchanged.", ["reason"])
 JOBS_RELEASED = Counter("delivery_jobs_released", "Claimed attempts given back before the first byte.", ["reason"])
 LEASES_TAKEN_OVER = Counter("delivery_leases_taken_over", "Attempts that ended elsewhere because our lease was over.")
-IN_FLIGHT = Gauge("delivery_in_flight", "Records read and not yet ended.", ["topic"])
-CALLS_UNDER_WAY = Gauge("delivery_calls_under_way", "Provider calls under way.", ["channel"])
-BREAKERS_OPEN = Gauge("delivery_breakers_open", "Destinations whose breaker is not closed.")
-CONSUMER_LAG = Gauge("kafka_consumer_lag", "Records behind the end of a partition.", ["topic", "partition"])
+IN_FLIGHT = Gauge("delivery_in_flight", "Records read and not yet ended.", ["topic"], multiprocess_mode="livesum")
+CALLS_UNDER_WAY = Gauge(
+    "delivery_calls_under_way", "Provider calls under way.", ["channel"], multiprocess_mode="livesum"
+)
+BREAKERS_OPEN = Gauge(
+    "delivery_breakers_open",
+    "Destinations whose breaker is not closed; each process has its own breakers.",
+    multiprocess_mode="livesum",
+)
+CONSUMER_LAG = Gauge(
+    "kafka_consumer_lag", "Records behind the end of a partition.", ["topic", "partition"], multiprocess_mode="livesum"
+)
 CONSUMERS_STALLED = Counter(
     "delivery_consumers_stalled", "Kafka clients replaced because a partition with records gave them none."
 )
-PARTITIONS = Gauge("delivery_partitions", "Partitions assigned to this process.")
+PARTITIONS = Gauge("delivery_partitions", "Partitions assigned.", multiprocess_mode="livesum")
+PROCESSES_REPLACED = Counter(
+    "delivery_processes_replaced", "Delivery processes that ended unasked, where DELIVERY_PROCESSES is above 1."
+)
 
 _KNOWN_CODES: Final = frozenset(
     {"200", "201", "202", "204", "301", "302", "303", "307", "308", "400", "401", "403", "404", "405", "408", "409",
@@ -51,3 +63,12 @@ def reason_label(reason: str) -> str:
     if match is None or match[2] + match[3] in _KNOWN_CODES:
         return reason
     return f"{match[1]}_{match[2]}xx"
+
+
+def forget_lag(topic: str, partition: int) -> None:
+    """Say nothing more of a partition that is somebody else's now."""
+    if values.ValueClass is values.MutexValue:
+        with contextlib.suppress(KeyError):
+            CONSUMER_LAG.remove(topic, partition)
+    else:  # what processes share cannot be taken out of the sum, but be nothing in it
+        CONSUMER_LAG.labels(topic, partition).set(0)

@@ -60,6 +60,7 @@ class Settings:
     lease_s: float  # DELIVERY_LEASE_S: how long a claim lasts unless renewed; after it others end the attempt
     webhook: WebhookSettings
     email: EmailSettings
+    processes: int = 1  # DELIVERY_PROCESSES: how many deliver, each with the limits above for itself
     in_flight: int = 4_000  # records per topic read and not ended; its partitions pause beyond
 
 
@@ -76,6 +77,7 @@ def read_settings(env: Environment) -> Settings:
         lease_s=env.seconds("DELIVERY_LEASE_S", 10, low=5, high=3600),
         webhook=_read_webhook(env, needed=Channel.WEBHOOK in channels),
         email=_read_email(env, needed=Channel.EMAIL in channels),
+        processes=env.integer("DELIVERY_PROCESSES", 1, low=1, high=64),
     )
 
 

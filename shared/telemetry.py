@@ -19,7 +19,6 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-from prometheus_client.registry import Collector
 
 from shared.settings import LogLevel, refuse_to_start
 
@@ -29,18 +28,21 @@ Checks = Mapping[str, Callable[[], str | None]]
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, service, logger, event, and whatever `extra` carried."""
+    """One JSON object a line: time, level, service, logger, event, and whatever `extra` carried.
 
-    def __init__(self, service: str) -> None:
+    `process` is a number that tells several processes of one service apart.
+    """
+
+    def __init__(self, service: str, process: int | None = None) -> None:
         super().__init__()
-        self._service = service
+        self._constant = {"service": service} | ({} if process is None else {"process_number": process})
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line. An exception is given as type and stack, without its message, which may quote user data."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "service": self._service,
+            **self._constant,
             "logger": record.name,
             "event": record.getMessage(),
         }
@@ -54,13 +56,13 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def set_up_logging(service: str, level: LogLevel) -> None:
+def set_up_logging(service: str, level: LogLevel, *, process: int | None = None) -> None:
     """Send every log line of this process to stdout as JSON."""
     # What no line of ours says is not looked up: logging's own documentation names these switches.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter(service))
+    handler.setFormatter(JsonFormatter(service, process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole URLs at INFO
 
@@ -112,15 +114,10 @@ def _own_exposition() -> bytes:
     return generate_latest(REGISTRY)
 
 
-def exposition_of(counts: Path, *others: Collector) -> bytes:
-    """Return what Prometheus scrapes where processes share their counts in a directory: the sum over all of them.
-
-    What `others` collect is added.
-    """
+def exposition_of(counts: Path) -> bytes:
+    """Return what Prometheus scrapes where processes share their counts in a directory: the sum over all of them."""
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, str(counts))  # type: ignore[no-untyped-call]
-    for other in others:
-        registry.register(other)
     return generate_latest(registry)
 
 

@@ -1,5 +1,7 @@
 """kill -9 of every service, Kafka away, PostgreSQL away: nothing lost, nothing doubled without an explanation."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,8 +12,17 @@ import httpx
 import pytest
 
 from infra.local.processes import ManagedProcess
-from infra.local.stack import SERVICES
-from tests.e2e.conftest import Client, until
+from infra.local.stack import SERVICES, Ports, Stack
+from infra.local.watchdog import descendants
+from tests.e2e.conftest import HURRIED, Client, until
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with two delivery processes: whoever kills the service kills both, and their parent."""
+    environ = {**HURRIED, "DELIVERY_PROCESSES": "2"}
+    with Stack(tmp_path_factory.mktemp("stack"), Ports.choose({}), environ=environ, say=lambda _: None) as running:
+        yield running
 
 
 class Producer(threading.Thread):
@@ -102,6 +113,27 @@ def test_each_service_killed_in_turn_under_load(client: Client) -> None:
 
     check(client, producer, "killed", timeout_s=90)
     assert len(producer.ids) == 5000
+
+
+@pytest.mark.timeout(180)
+def test_one_of_several_delivery_processes_killed_under_load(client: Client) -> None:
+    """I5, I7: each of the two in turn, twice; the other goes on, and a successor joins it."""
+    client.behave(path="/hooks/halved", status=200, delay_s=0.02)
+    parent = client.stack.services["delivery_consumer"]
+    seen = set(descendants(parent.pid))
+
+    with producing(client, "halved", batches=20, size=150, pause_s=0.5) as producer:
+        for _ in range(4):
+            time.sleep(2)
+            before = descendants(parent.pid)
+            os.kill(before[0], signal.SIGKILL)
+            until(lambda: len(set(descendants(parent.pid)) - set(before)) == 1, timeout_s=5, what="a successor")  # noqa: B023
+            seen |= set(descendants(parent.pid))
+
+    check(client, producer, "halved", timeout_s=90)
+    assert len(producer.ids) == 3000
+    assert len(seen) == 2 + 4
+    parent.wait_healthy(f"{client.stack.urls['delivery']}/health/ready", timeout_s=20)
 
 
 @pytest.mark.timeout(240)

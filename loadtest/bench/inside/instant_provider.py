@@ -1,6 +1,6 @@
 """The delivery consumer with a provider that answers at once: what consuming, claiming and writing back cost."""
 
-from delivery_consumer import __main__ as service
+from delivery_consumer import __main__, service
 from delivery_consumer.destinations import Limits
 from delivery_consumer.providers import Attempt, Provider, Receipt
 from delivery_consumer.settings import Settings
@@ -34,7 +34,7 @@ def _build(settings: Settings) -> dict[Channel, Provider]:
 def main() -> None:
     """Run the consumer until SIGTERM."""
     service.build_providers = _build  # type: ignore[attr-defined]  # the name it was imported by
-    service.main()
+    __main__.main()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import aiosmtplib
 
-from delivery_consumer import __main__ as service
+from delivery_consumer import __main__, service
 from delivery_consumer.errors import TransientDeliveryError
 from delivery_consumer.providers import Attempt, Provider, Receipt
 from delivery_consumer.providers.email import EmailProvider
@@ -48,7 +48,7 @@ def _build(settings: Settings) -> dict[Channel, Provider]:
 def main() -> None:
     """Run the consumer until SIGTERM."""
     service.build_providers = _build  # type: ignore[attr-defined]  # the name it was imported by
-    service.main()
+    __main__.main()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 
 import httpx
 
-from delivery_consumer import __main__ as service
+from delivery_consumer import __main__, service
 from delivery_consumer.providers import Provider
 from delivery_consumer.providers.connecting import NoAnswerError, NotSentError
 from delivery_consumer.providers.webhook import WebhookProvider
@@ -47,7 +47,7 @@ def _build(settings: Settings) -> dict[Channel, Provider]:
 def main() -> None:
     """Run the consumer until SIGTERM."""
     service.build_providers = _build  # type: ignore[attr-defined]  # the name it was imported by
-    service.main()
+    __main__.main()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import uvloop
 from confluent_kafka import Producer
 
-from delivery_consumer.__main__ import Service
+from delivery_consumer.service import Service
 from delivery_consumer.settings import EmailSettings, Settings, SmtpTls, WebhookSettings
 from shared import db
 from shared.db import accepting

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from typing import IO
 
 from tests.integration.delivery_consumer.parts import OK, SECRET, Desk, Receiver, running, settings_for
 
@@ -19,8 +20,8 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def start(desk: Desk, **variables: str) -> subprocess.Popen[str]:
-    """Start the consumer the way a container does."""
+def start(desk: Desk, *, stdout: int | IO[str] = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
+    """Start the consumer the way a container does. A pipe that nobody reads takes the lines of a hundred deliveries."""
     environ = {
         "PATH": os.environ["PATH"],
         **desk.database.environ,
@@ -31,7 +32,7 @@ def start(desk: Desk, **variables: str) -> subprocess.Popen[str]:
         "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
         **variables,
     }
-    return subprocess.Popen([sys.executable, "-m", "delivery_consumer"], env=environ, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-m", "delivery_consumer"], env=environ, stdout=stdout, text=True)
 
 
 def test_sigterm_ends_what_is_under_way_and_gives_back_the_rest(desk: Desk, hook: Receiver) -> None:
@@ -62,7 +63,13 @@ def test_bad_settings_are_all_named_at_once(desk: Desk) -> None:
     """A start that cannot work lists each faulty variable and exits 2."""
     result = subprocess.run(
         [sys.executable, "-m", "delivery_consumer"],
-        env={"PATH": os.environ["PATH"], "WEBHOOK_SECRETS": "secret", "DELIVERY_LEASE_S": "1", "SMTP_TLS": "maybe"},
+        env={
+            "PATH": os.environ["PATH"],
+            "WEBHOOK_SECRETS": "secret",
+            "DELIVERY_LEASE_S": "1",
+            "SMTP_TLS": "maybe",
+            "DELIVERY_PROCESSES": "65",
+        },
         capture_output=True,
         text=True,
         timeout=20,
@@ -70,7 +77,7 @@ def test_bad_settings_are_all_named_at_once(desk: Desk) -> None:
     )
 
     assert result.returncode == 2
-    for variable in ("WEBHOOK_SECRETS", "DELIVERY_LEASE_S", "SMTP_TLS", "SMTP_HOST", "SMTP_FROM"):
+    for variable in ("WEBHOOK_SECRETS", "DELIVERY_LEASE_S", "DELIVERY_PROCESSES", "SMTP_TLS", "SMTP_HOST", "SMTP_FROM"):
         assert variable in result.stderr
     assert "secret;" not in result.stderr.replace("(hidden)", "")
 

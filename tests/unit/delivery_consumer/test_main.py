@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from delivery_consumer import __main__ as entry
+from delivery_consumer import service as entry
 from delivery_consumer.settings import read_settings
 from shared.settings import Environment
 from tests.unit.delivery_consumer.test_settings import GOOD

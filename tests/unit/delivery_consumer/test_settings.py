@@ -64,6 +64,13 @@ def test_a_sender_is_one_plain_address(sender: str) -> None:
     assert set(faults(SMTP_FROM=sender)) == {"SMTP_FROM"}
 
 
+@pytest.mark.parametrize("processes", ["0", "65", "-1", "auto", "1.5"])
+def test_the_number_of_processes_is_a_number(processes: str) -> None:
+    """From 1 to 64: what a container's cores are is for whoever gave them to it to say."""
+    assert set(faults(DELIVERY_PROCESSES=processes)) == {"DELIVERY_PROCESSES"}
+    assert faults(DELIVERY_PROCESSES="64") == {}
+
+
 def test_a_channel_that_is_not_served_needs_no_settings() -> None:
     """E-mail alone needs no secret, webhooks alone no SMTP host."""
     only: dict[str, Any] = {"SMTP_HOST": "", "SMTP_FROM": ""}

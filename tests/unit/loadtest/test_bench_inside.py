@@ -16,7 +16,7 @@ from tests.dockerfiles import REPOSITORY
         ("api_service.accept", "COPY_FROM_ROWS"),
         ("api_service.app", "Direct"),
         ("outbox_relay.relay", "ensure_topics"),
-        ("delivery_consumer.__main__", "build_providers"),
+        ("delivery_consumer.service", "build_providers"),
     ],
 )
 def test_what_is_exchanged_is_there(module: str, name: str) -> None:
