@@ -9,12 +9,13 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final
 
 MAX_LINE: Final = 998
 _PLAIN_HEADER: Final = re.compile(r"[\x20-\x7e]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_PLAIN_BODY: Final = re.compile(r"[\t\n\x20-\x7e]*")
+_PLAIN_BODY: Final = bytes((9, 10, *range(0x20, 0x7F)))
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _ENCODED_CHUNK: Final = 45  # bytes: 60 base64 characters, 72 with the frame of an encoded word (RFC 2047 §2: 75)
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
@@ -40,7 +41,7 @@ def build_message(
     """
     domain = sender.rpartition("@")[2]
     lines = [
-        f"Date: {format_datetime(datetime.fromisoformat(created_at))}",
+        f"Date: {_date(created_at[:19] + '+00:00' if created_at.endswith('Z') else created_at)}",
         f"From: {_mailbox(sender_name, sender)}",
         f"To: {header_value(recipient)}",
         f"Message-ID: <{header_value(notification_id)}@{domain}>",
@@ -60,6 +61,12 @@ def build_message(
         content,
     ]
     return "\r\n".join(lines).encode("ascii")
+
+
+@lru_cache(maxsize=256)
+def _date(created_at: str) -> str:
+    """Return a date as mail has it; many messages share a second."""
+    return format_datetime(datetime.fromisoformat(created_at))
 
 
 def header_value(value: str) -> str:
@@ -98,9 +105,14 @@ def _mailbox(name: str, address: str) -> str:
 
 
 def _body(text: str) -> tuple[str, str]:
-    text = _LINE_END.sub("\n", text)
+    if "\r" in text:
+        text = _LINE_END.sub("\n", text)
     text = text if text.endswith("\n") else text + "\n"
-    if _PLAIN_BODY.fullmatch(text) and max(map(len, text.split("\n"))) <= MAX_LINE:
+    if (
+        text.isascii()
+        and not text.encode().translate(None, _PLAIN_BODY)
+        and max(map(len, text.split("\n"))) <= MAX_LINE
+    ):
         return text.replace("\n", "\r\n"), "7bit"
     encoded = base64.b64encode(text.replace("\n", "\r\n").encode("utf-8", "replace")).decode()
     return "\r\n".join(encoded[start : start + 76] for start in range(0, len(encoded), 76)) + "\r\n", "base64"

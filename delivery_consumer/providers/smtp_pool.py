@@ -1,4 +1,4 @@
-"""Kept SMTP connections, one message at a time each, with the steps of a transaction told apart."""
+"""Kept SMTP connections, one message at a time each."""
 
 import asyncio
 import contextlib
@@ -6,10 +6,11 @@ import re
 import socket
 import ssl
 from collections import deque
-from typing import Final, cast
+from typing import Final
 
 import aiosmtplib
 
+from delivery_consumer.providers.smtp_session import Session
 from delivery_consumer.settings import EmailSettings, SmtpTls
 
 MAX_MESSAGES: Final = 100
@@ -17,79 +18,63 @@ MAX_MESSAGES: Final = 100
 KEEP_IDLE_S: Final = 30.0
 _QUIT_S: Final = 2.0
 _SWEEP_EVERY_S: Final = 10.0
-_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_DOT: Final = re.compile(rb"(?m)^\.")
-_BUFFER_POLL_S: Final = 0.002
 
 
 class Link:
-    """One SMTP connection. `dotted` says that the final dot of the current message has been written."""
+    """One SMTP connection, opened at its first use."""
 
     def __init__(self, smtp: aiosmtplib.SMTP) -> None:
         self._smtp = smtp
+        self._session: Session | None = None
         self.messages = 0
         self.idle_since = 0.0
-        self.dotted = False
 
     @property
     def usable(self) -> bool:
-        """Say whether it is connected."""
-        return self._smtp.is_connected
+        """Say whether it is connected and at rest."""
+        return self._smtp.is_connected if self._session is None else self._session.usable
+
+    @property
+    def dotted(self) -> bool:
+        """Say whether the final dot of the current message has been written."""
+        return self._session is not None and self._session.dotted
 
     async def open(self) -> None:
         """Connect, encrypt and log in as configured."""
         await self._smtp.connect()
 
     async def transact(self, sender: str, recipient: str, message: bytes) -> str:
-        """Send one message to one recipient; return the server's closing words.
-
-        aiosmtplib's own data() raises the same error for a drop before and after the final dot, and only the first
-        says that nothing was delivered. So DATA is driven in steps here.
-        """
-        self.dotted = False
+        """Send one message to one recipient; return the server's closing words. See Session.transact."""
         self.messages += 1
-        await self._smtp.mail(sender, timeout=None)
-        await self._smtp.rcpt(recipient, timeout=None)
-        go_on = await self._smtp.execute_command(b"DATA", timeout=None)
-        if go_on.code != 354:
-            raise aiosmtplib.SMTPDataError(go_on.code, go_on.message)
-        protocol = self._smtp.protocol
-        if protocol is None:
-            raise aiosmtplib.SMTPServerDisconnected("connection lost")
-        protocol.write(_DOT.sub(b"..", _LINE_END.sub(b"\r\n", message)))
-        await self._until_written()
-        protocol.write(b".\r\n" if message.endswith(b"\n") else b"\r\n.\r\n")
-        self.dotted = True
-        answer = await protocol.read_response()
-        if answer.code != 250:
-            raise aiosmtplib.SMTPDataError(answer.code, answer.message)
-        return answer.message
-
-    async def _until_written(self) -> None:
-        """Wait until the kernel has everything, and let a closed connection be noticed."""
-        await asyncio.sleep(0)
-        while True:
-            transport = cast(asyncio.WriteTransport | None, self._smtp.transport)  # uvloop's is one but for its class
-            if transport is None or transport.is_closing():
-                raise aiosmtplib.SMTPServerDisconnected("connection lost")
-            if not transport.get_write_buffer_size():
-                return
-            await asyncio.sleep(_BUFFER_POLL_S)
+        session = self._session = self._session or await self._greeted()
+        return await session.transact(sender, recipient, message)
 
     async def reset(self) -> None:
         """Forget a transaction that was refused."""
-        await self._smtp.rset(timeout=None)
+        if self._session is not None:
+            await self._session.reset()
 
     async def quit(self) -> None:
         """Say goodbye, briefly, and close."""
-        with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
-            async with asyncio.timeout(_QUIT_S):
-                await self._smtp.quit(timeout=None)
-        self._smtp.close()
+        if self._session is not None:
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+                async with asyncio.timeout(_QUIT_S):
+                    await self._session.quit()
+        self.close()
 
     def close(self) -> None:
         """Close without a word."""
         self._smtp.close()
+        if self._session is not None:
+            self._session.close()
+
+    async def _greeted(self) -> Session:
+        if self._smtp.is_ehlo_or_helo_needed:
+            try:
+                await self._smtp.ehlo()
+            except aiosmtplib.SMTPHeloError:  # older than RFC 1869
+                await self._smtp.helo()
+        return Session(self._smtp)
 
 
 class SmtpPool:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, ClassVar
 
 import uvloop
 from confluent_kafka import Producer
@@ -159,6 +159,7 @@ class SmtpScript:
     commands: list[bytes] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
     connections: int = 0
+    hello: ClassVar[bytes] = b"250-test\r\n250 8BITMIME"
 
     async def session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Speak with one client."""
@@ -168,11 +169,15 @@ class SmtpScript:
         while line := await reader.readline():
             self.commands.append(line.rstrip(b"\r\n"))
             verb = line[:4].strip().upper().decode()
-            usual = {"EHLO": b"250-test\r\n250 8BITMIME", "DATA": b"354 go on", "QUIT": b"221 bye"}.get(verb, b"250 ok")
+            usual = {"EHLO": self.hello, "DATA": b"354 go on", "QUIT": b"221 bye"}.get(verb, b"250 ok")
             if not await self._say(writer, verb, usual) or verb == "QUIT":
                 return
             if verb == "DATA" and self._last.startswith(b"354"):
-                self.messages.append(await reader.readuntil(b"\r\n.\r\n"))
+                content = await reader.readline()
+                if content == b".\r\n":
+                    await self._say(writer, "NOBODY", b"554 no valid recipients")
+                    continue
+                self.messages.append(content + await reader.readuntil(b"\r\n.\r\n"))
                 if not await self._say(writer, "DOT", b"250 kept"):
                     return
 

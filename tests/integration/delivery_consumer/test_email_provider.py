@@ -44,6 +44,13 @@ async def send(script: SmtpScript, *mails: Record, settings: EmailSettings = SET
     return results
 
 
+@pytest.fixture(autouse=True, params=["one by one", "pipelined"])
+def _extensions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test twice: with a server that takes commands together, and with one that does not."""
+    if request.param == "pipelined":
+        monkeypatch.setattr(SmtpScript, "hello", b"250-test\r\n250-PIPELINING\r\n250 8BITMIME")
+
+
 T, P, U = TransientDeliveryError, PermanentDeliveryError, UnknownOutcomeError
 
 
