@@ -17,7 +17,7 @@ from rich.console import Console
 
 from infra.local.errors import LocalStackError
 from infra.local.postgres import program
-from loadtest import results, surroundings
+from loadtest import report, results, surroundings
 from loadtest.bench import outcome as outcomes
 from loadtest.bench.figures import Sample
 from loadtest.bench.frame import BenchError, Plan, Stage, Told, run_rounds
@@ -69,7 +69,9 @@ def command(
         broken_off=broken_off,
     )
     path = results.save(result, reports)
-    run.console.print(f"written to {path}")
+    page = report.write(result, path.with_suffix(".html"))
+    report.write_index(reports)
+    run.console.print(f"written to {path} and {page}")
     sys.exit(BROKEN if result.broken_off else 0 if result.held else NOT_HELD)
 
 
