@@ -21,7 +21,7 @@ _FIRES_WITHIN_S = 20.0
 _QUIET_WITHIN_S = 45.0
 _ROUNDS = 8
 # Hit -> of how many processes the delivery consumer is.
-_DELIVERING_BY = {1: 1, 2: 1}
+_DELIVERING_BY = {1: 1, 2: 2}
 # What one relay does for all: which one is not ours to choose.
 _LED = frozenset({"relay_after_promote", "relay_after_end_leases", "relay_after_sweep"})
 
@@ -75,10 +75,11 @@ def _wave(
 
 
 def _ask_to_end(stage: Stage) -> None:
-    """SIGTERM in the middle of the work."""
+    """SIGTERM in the middle of the work. Of several processes one dies, and the others drain."""
     time.sleep(0.3)
     process = stage.process("delivery-1")
     process.send_signal(process.stop_signal)
+    stage.wait(lambda: not process.is_running, "its end", timeout_s=_FIRES_WITHIN_S)
 
 
 def _rebalance(stage: Stage) -> None:
@@ -153,6 +154,8 @@ def run(stage: Stage, *, nets: bool, waves: tuple[Wave, ...] = WAVES, hits: tupl
     for hit in hits:
         stage.deliver_by(_DELIVERING_BY[hit])
         outcomes += [run_wave(stage, wave, hit) for wave in waves if wave.nets is nets]
+    stage.note_deaths_below()
+    stage.deliver_by(1)
     return outcomes
 
 

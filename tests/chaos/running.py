@@ -2,6 +2,7 @@
 
 import json
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from tests.chaos import config as files
 from tests.chaos.config import Config
 from tests.chaos.dump import dump
 from tests.chaos.faults import connections
+from tests.chaos.faults.processes import SEVERAL
 from tests.chaos.injecting import Injector
 from tests.chaos.keeper import Keeper
 from tests.chaos.ledger import Ledger, now
@@ -76,6 +78,7 @@ class Run:
             ledger = stack.enter_context(Ledger(self._ledgers / "faults.jsonl"))
             samples = stack.enter_context(Ledger(self._ledgers / "resources.jsonl"))
             connections.install_kafka(topology, {})
+            topology.extra_environ[SEVERAL] = {"DELIVERY_PROCESSES": "2"}
             topology.start()
             connections.install_postgres(topology)
             topology.start_services()
@@ -126,6 +129,8 @@ class Run:
         self._tell(world)
         self._say(_described(quiet))
         injector.judge()
+        for code in set(world.topology.replaced_below(SEVERAL)) - {0, -signal.SIGKILL}:  # faults ask and kill
+            world.note("unexpected_death", target=f"a process of {SEVERAL}", code=code)
         sampler.end()
         meta.quiet = asdict(quiet)
         meta.harness_errors += injector.errors

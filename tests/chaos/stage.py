@@ -9,6 +9,7 @@ them stays lost, and shows.
 import itertools
 import json
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,11 +60,12 @@ _KAFKA = {
     "group.consumer.min.heartbeat.interval.ms": 200,
     "group.consumer.heartbeat.interval.ms": 250,
 }
-# A breaker opens for half a second instead of ten and more.
-_BREAKERS: dict[str, object] = {
+# A breaker opens for half a second instead of ten and more; a process is in order after seconds instead of a minute.
+_DELIVERY: dict[str, object] = {
     "delivery_consumer.destinations.COOL_DOWN_S": 0.5,
     "delivery_consumer.destinations.MAX_COOL_DOWN_S": 1.0,
     "delivery_consumer.delivery._BUSY_RETRY_S": 0.5,
+    "delivery_consumer.parent.STEADY_S": 3.0,  # crash points kill one process after the other
 }
 _BEHAVIOURS = {"ok": 12, "slow": 4, "http_503": 3, "dead": 3, "ambiguous": 3, "hang": 2, "gone": 1}
 _OPEN = """
@@ -168,7 +170,7 @@ class Stage:
             if not self._nets_on:
                 constants["outbox_relay.relay._LOOK_FOR_MISSED_EVERY_S"] = _FAR_S
         if package == "delivery_consumer":
-            constants = _BREAKERS
+            constants = _DELIVERY
         directory = self.traps if service in USED else None  # a second one comes and goes, and dies at no point
         return launch.arguments(package, traps=directory, name=service, mutant=self._mutant, constants=constants)
 
@@ -192,6 +194,11 @@ class Stage:
             self.topology.extra_environ["delivery-1"] = {"DELIVERY_PROCESSES": str(processes)}
             self.process("delivery-1").terminate()
             self.start("delivery-1")
+
+    def note_deaths_below(self) -> None:
+        """Report delivery processes that ended by themselves: their parent has replaced them, nobody else saw it."""
+        for code in set(self.topology.replaced_below("delivery-1")) - {-signal.SIGKILL}:
+            self.finding("unexpected_death", target="a process of delivery-1", code=code)
 
     def start(self, *names: str) -> None:
         """Start services that do not run, and return once each is ready; one that walks into its trap starts again.

@@ -1,6 +1,7 @@
 """The pipeline as it is hurt: real PostgreSQL and Kafka, two of each consumer, and hostile receivers of our own."""
 
 import base64
+import json
 import os
 import secrets
 import sys
@@ -149,6 +150,12 @@ class Topology:
         process = self.supervisor.process(name, self.argv_for(name), env=self.environ_for(name), cwd=self.run_dir)
         self.services[name] = process
         return process.start()
+
+    def replaced_below(self, name: str) -> list[int]:
+        """The exit codes of processes that a service's own parent has replaced, as its log has them."""
+        lines = self.services[name].log_path.read_bytes().splitlines()
+        said = [json.loads(line) for line in lines if b'"event":"process_ended"' in line]
+        return [int(one["exit_code"]) for one in said]
 
     def ready_url(self, name: str) -> str:
         """Where a service says whether it is ready."""

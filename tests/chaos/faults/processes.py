@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _SERVICES = ("api", "relay-1", "relay-2", "delivery-1", "delivery-2", "dlq-1", "dlq-2")
 _SWIZZLED = _SERVICES[1:]
+SEVERAL = "delivery-2"
+"""The delivery consumer that is two processes and their parent."""
 _DRAIN_S = 25.0
 
 # What a service has to do at the moment it is hurt: one that idles proves little.
@@ -146,24 +148,24 @@ class Terminate(_ProcessFault):
 
 
 class WorkerSignal(_ProcessFault):
-    """One worker of the API killed or asked to end; its master makes another."""
+    """One worker of the API, or one of several delivery processes, killed or asked to end; its parent makes another."""
 
     signum = signal.SIGKILL
 
     def inject(self, world: "World") -> None:
         """Signal one worker."""
-        process = world.topology.services["api"]
+        process = world.topology.services[self.planned.target]
         workers = self._workers(process.pid) if process.is_running else []
         self.hit = bool(workers)
         if workers:
             os.kill(self.planned.rng().choice(sorted(workers)), self.signum)
 
     @staticmethod
-    def _workers(master: int) -> list[int]:
-        return [pid for pid in watchdog.descendants(master) if watchdog.is_alive(pid)]
+    def _workers(parent: int) -> list[int]:
+        return [pid for pid in watchdog.descendants(parent) if watchdog.is_alive(pid)]
 
     def heal(self, world: "World") -> None:
-        """The master makes another."""
+        """The parent makes another."""
 
     def bites(self, world: "World") -> Bites:
         """There was a worker to signal."""
@@ -171,7 +173,7 @@ class WorkerSignal(_ProcessFault):
 
 
 class WorkerTerminate(WorkerSignal):
-    """SIGTERM to one worker of the API."""
+    """SIGTERM to one worker of the API, or to one of several delivery processes."""
 
     signum = signal.SIGTERM
 
@@ -221,4 +223,6 @@ KINDS = (
     Kind("swizzle", (_SWIZZLED[0],), Swizzle, 0.3, (0.5, 4.0), frozenset(_SWIZZLED)),
     Kind("kill9_api_worker", ("api",), WorkerSignal, 0.7, (0.0, 0.5)),
     Kind("sigterm_api_worker", ("api",), WorkerTerminate, 0.5, (0.0, 0.5)),
+    Kind("kill9_delivery_process", (SEVERAL,), WorkerSignal, 0.7, (0.0, 0.5)),
+    Kind("sigterm_delivery_process", (SEVERAL,), WorkerTerminate, 0.5, (0.0, 0.5)),
 )
