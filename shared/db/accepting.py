@@ -6,14 +6,17 @@ Each function uses the caller's connection and never commits. On an autocommit c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, LiteralString, NamedTuple
 from uuid import UUID
 
 import orjson
 from psycopg import Connection, Cursor
 from psycopg.types.json import Jsonb
 
+from shared.db import copy_format
 from shared.model import Channel, OnUnknown, Priority, Status
+
+_PIECE_BYTES: Final = 64 * 1024
 
 
 class NewNotification(NamedTuple):
@@ -145,35 +148,54 @@ def copy_many(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
     """
     if not can_copy(news):
         raise ValueError("COPY takes what is pending, with an absolute expiry or none")
+    notifications, outbox = _rows_of(news)
     with conn.transaction(), conn.cursor() as cursor:
-        _copy_notifications(cursor, news)
-        _copy_outbox(cursor, news)
+        _copy_notifications(cursor, notifications)
+        _copy_outbox(cursor, outbox)
 
 
-def _copy_notifications(cursor: Cursor[Any], news: Sequence[NewNotification]) -> None:
+def _copy_notifications(cursor: Cursor[Any], rows: bytes) -> None:
     query = """
-        COPY notifications (id, tenant_id, channel, recipient, priority, ordering_key, on_unknown, status, expires_at,
-                            created_at, bucket, topic, traceparent, correlation_id, record)
+        COPY notifications (id, tenant_id, channel, priority, on_unknown, created_at, topic, traceparent,
+                            correlation_id, ordering_key, expires_at, status, recipient, bucket, record)
         FROM STDIN (FORMAT binary)
     """
-    with cursor.copy(query) as copy:
-        copy.set_types(("uuid", *("text",) * 7, "timestamptz", "timestamptz", "int2", *("text",) * 3, "bytea"))
-        for new in news:
-            routing = new.created_at, new.bucket, new.topic, new.traceparent, new.correlation_id, new.record
-            asked = new.recipient, new.priority, new.ordering_key, new.on_unknown, "pending", new.expires_at
-            copy.write_row((new.id, new.tenant_id, new.channel, *asked, *routing))
+    _copy(cursor, query, rows)
 
 
-def _copy_outbox(cursor: Cursor[Any], news: Sequence[NewNotification]) -> None:
+def _copy_outbox(cursor: Cursor[Any], rows: bytes) -> None:
     query = "COPY outbox (notification_id, bucket, topic, key, value, headers) FROM STDIN (FORMAT binary)"
+    _copy(cursor, query, rows)
+
+
+def _copy(cursor: Cursor[Any], query: LiteralString, rows: bytes) -> None:
+    """Send rows in pieces: PostgreSQL takes each into memory as a whole, and a megabyte is cold when it is read."""
     with cursor.copy(query) as copy:
-        # The headers are bytes here: jsonb's binary form, a version and the text, made once where a batch shares them.
-        copy.set_types(("uuid", "int2", "text", "bytea", "bytea", "bytea"))
-        of, headers = None, b""
-        for new in news:
-            if new.headers is not of:
-                of, headers = new.headers, b"\x01" + orjson.dumps(new.headers)
-            copy.write_row((new.id, new.bucket, new.topic, new.key, new.record, headers))
+        for start in range(0, len(rows), _PIECE_BYTES):
+            copy.write(rows[start : start + _PIECE_BYTES])
+
+
+def _rows_of(news: Sequence[NewNotification]) -> tuple[bytes, bytes]:
+    """Return the rows for notifications and for outbox, their columns in the order of the two commands."""
+    fields, length = copy_format.Fields(), copy_format.length
+    notifications, outbox = [copy_format.SIGNATURE], [copy_format.SIGNATURE]
+    to_notifications, to_outbox = copy_format.row(15) + length(16), copy_format.row(6) + length(16)
+    kinds: dict[tuple[str | datetime | None, ...], bytes] = {}  # what many rows share, made once
+    alike, headers = None, b""
+    for (id_, tenant_id, channel, recipient, priority, on_unknown, created_at, bucket, topic, key, record, for_kafka,
+         ordering_key, _, expires_at, _, traceparent, correlation_id) in news:  # fmt: skip
+        kind = (tenant_id, channel, priority, on_unknown, created_at, topic, traceparent, correlation_id, ordering_key,
+                expires_at, Status.PENDING)  # fmt: skip
+        if (shared := kinds.get(kind)) is None:
+            shared = kinds[kind] = b"".join([fields[value] for value in kind])
+        if for_kafka is not alike:  # jsonb in binary form is a version and the text
+            alike, headers = for_kafka, copy_format.field(b"\x01" + orjson.dumps(for_kafka))
+        id16, to_whom, bucket2, of_record = id_.bytes, recipient.encode(), fields[bucket], length(len(record))
+        notifications += (to_notifications, id16, shared, length(len(to_whom)), to_whom, bucket2, of_record, record)
+        outbox += (to_outbox, id16, bucket2, fields[topic], length(len(key)), key, of_record, record, headers)
+    notifications.append(copy_format.TRAILER)
+    outbox.append(copy_format.TRAILER)
+    return b"".join(notifications), b"".join(outbox)
 
 
 def _as_item(new: NewNotification) -> dict[str, Any]:

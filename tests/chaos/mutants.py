@@ -286,10 +286,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "killed_between_copies", "I1, I5", "not_ended",
         (
             "shared.db.accepting",
-            "        _copy_notifications(cursor, news)\n        _copy_outbox(cursor, news)\n",
-            "        _copy_notifications(cursor, news)\n"
+            "        _copy_notifications(cursor, notifications)\n        _copy_outbox(cursor, outbox)\n",
+            "        _copy_notifications(cursor, notifications)\n"
             "    with conn.transaction(), conn.cursor() as cursor:\n"
-            "        _copy_outbox(cursor, news)\n",
+            "        _copy_outbox(cursor, outbox)\n",
         ),
     ),
     _mutant(
