@@ -19,7 +19,7 @@ from psycopg import Connection, errors
 
 from shared.db import accepting, idempotency_keys
 from shared.db.accepting import NewNotification, StoredAnswer
-from shared.model import Channel, OnUnknown, Priority, bucket_of, uuid7, uuid7_unix_ms
+from shared.model import Channel, OnUnknown, Priority, bucket_of, uuid7, uuid7_unix_ms, uuid_texts
 from shared.records import Topics, encode_fields, record_headers, record_key
 
 DEFAULT_TENANT: Final = "default"
@@ -80,56 +80,40 @@ def prepare(request: NotificationRequest, *, topics: Topics, origin: Origin) -> 
 
 def prepare_many(requests: Sequence[NotificationRequest], *, topics: Topics, origin: Origin) -> list[NewNotification]:
     """Prepare requests of one origin; their ids rise in the order given."""
-    headers = record_headers(attempt=1, traceparent=origin.traceparent, correlation_id=origin.correlation_id)
+    tenant_id, traceparent, correlation_id = origin.tenant_id, origin.traceparent, origin.correlation_id
+    headers = record_headers(attempt=1, traceparent=traceparent, correlation_id=correlation_id)
+    ids = uuid7.many(len(requests))
     news: list[NewNotification] = []
     created_ms, created_at, created_text = -1, _EPOCH, ""
-    for request, id_ in zip(requests, uuid7.many(len(requests)), strict=True):
+    for request, id_, id_text in zip(requests, ids, uuid_texts(ids), strict=True):
         if (ms := uuid7_unix_ms(id_)) != created_ms:
             created_ms, created_at = ms, _EPOCH + timedelta(milliseconds=ms)
             created_text = rfc3339(created_at)
-        id_text = str(id_)
-        key = record_key(origin.tenant_id, id_text, request.ordering_key)
-        news.append(
-            NewNotification(
-                id=id_,
-                tenant_id=origin.tenant_id,
-                channel=request.channel,
-                recipient=request.recipient,
-                priority=request.priority,
-                on_unknown=request.on_unknown,
-                created_at=created_at,
-                bucket=bucket_of(key),
-                topic=topics.of(request.channel, request.priority, ordered=request.ordering_key is not None),
-                key=key,
-                record=_encoded(request, id_text, origin.tenant_id, created_text),
-                headers=headers,
-                ordering_key=request.ordering_key,
-                scheduled_for=request.scheduled_for,
-                expires_at=request.expires_at,
-                expires_in_s=request.expires_in_s,
-                traceparent=origin.traceparent,
-                correlation_id=origin.correlation_id,
-            )
+        (channel, recipient, message, subject, payload, own_headers, metadata, ordering_key,
+         priority, on_unknown, scheduled_for, expires_at, expires_in_s) = request  # fmt: skip
+        key = record_key(tenant_id, id_text, ordering_key)
+        topic = topics.of(channel, priority, ordered=ordering_key is not None)
+        record = encode_fields(
+            id=id_text,
+            tenant_id=tenant_id,
+            channel=channel,
+            recipient=recipient,
+            message=message,
+            created_at=created_text,
+            subject=subject,
+            payload=payload,
+            headers=own_headers,
+            metadata=metadata,
+            ordering_key=ordering_key,
+            priority=priority,
+            on_unknown=on_unknown,
         )
+        # By position: by name it takes twice as long.
+        news.append(NewNotification(
+            id_, tenant_id, channel, recipient, priority, on_unknown, created_at, bucket_of(key), topic, key, record,
+            headers, ordering_key, scheduled_for, expires_at, expires_in_s, traceparent, correlation_id,
+        ))  # fmt: skip
     return news
-
-
-def _encoded(request: NotificationRequest, id_text: str, tenant_id: str, created_at: str) -> bytes:
-    return encode_fields(
-        id=id_text,
-        tenant_id=tenant_id,
-        channel=request.channel,
-        recipient=request.recipient,
-        message=request.message,
-        created_at=created_at,
-        subject=request.subject,
-        payload=request.payload,
-        headers=request.headers,
-        metadata=request.metadata,
-        ordering_key=request.ordering_key,
-        priority=request.priority,
-        on_unknown=request.on_unknown,
-    )
 
 
 def write(conn: Connection[Any], news: Sequence[NewNotification]) -> None:

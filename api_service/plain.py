@@ -31,8 +31,8 @@ class _DoubtError(Exception):
     """The schemas have to look at this."""
 
 
-def _members_within(max_bytes: int) -> Callable[..., dict[str, Any]]:
-    def check(value: Any, *_: Any) -> dict[str, Any]:
+def _members_within(max_bytes: int) -> Callable[[Any], dict[str, Any]]:
+    def check(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise _DoubtError
         text = orjson.dumps(value)
@@ -55,24 +55,22 @@ class PlainReader:
         self._texts: dict[str, Callable[[str], Any]] = {**_TEXTS, **texts_of_channel}
         if channel is Channel.EMAIL:
             self._texts["subject"] = texts.checked_subject
-        self._others: dict[str, Callable[..., Any]] = {
-            name: _members_within(field.max_bytes) if isinstance(field, fields.Members) else field._deserialize
-            for name, field in schema.fields.items()
-            if name not in self._texts
-        }
+        self._others: dict[str, Callable[[Any], Any]] = {}
+        for name, field in schema.fields.items():
+            if isinstance(field, fields.FutureInstant):
+                self._texts[name] = field._deserialize
+            elif isinstance(field, fields.Members):
+                self._others[name] = _members_within(field.max_bytes)
+            elif name not in self._texts:
+                self._others[name] = field._deserialize  # type: ignore[assignment]  # ours need the value alone
 
     def read(self, body: dict[str, Any], default_recipient: str | None = None) -> NotificationRequest | None:
         """Return the request in a parsed body, None where there is any doubt about it."""
-        read_text, read_other = self._texts.get, self._others
+        read_text, read_other = self._texts, self._others
         found: dict[str, Any] = {}
         try:
             for name, value in body.items():
-                if check := read_text(name):
-                    if type(value) is not str:
-                        return None
-                    found[name] = check(value)
-                else:
-                    found[name] = read_other[name](value, name, body)
+                found[name] = read_text[name](value) if type(value) is str else read_other[name](value)
         except (KeyError, _DoubtError, FaultyValueError, ValidationError, orjson.JSONEncodeError):
             return None
         if default_recipient is not None:

@@ -37,15 +37,20 @@ class Topics:
     """Topic names under one prefix: a topic per channel and lane, so that a slow channel delays no other."""
 
     prefix: str = "notifications"
+    _lanes: dict[Channel, tuple[str, str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the names once: they are asked for with each notification."""
+        lanes = {channel: (f"{self.prefix}.{channel}", f"{self.prefix}.{channel}.high") for channel in Channel}
+        object.__setattr__(self, "_lanes", lanes)
 
     def of(self, channel: Channel, priority: Priority, *, ordered: bool) -> str:
         """Name the topic of a notification. An ordering key keeps to the normal lane: lanes share no order."""
-        high = not ordered and priority in _HIGH
-        return f"{self.prefix}.{channel}.high" if high else f"{self.prefix}.{channel}"
+        return self._lanes[channel][priority in _HIGH and not ordered]
 
     def lanes(self, channel: Channel) -> tuple[str, str]:
         """Return the normal and the high topic of a channel."""
-        return f"{self.prefix}.{channel}", f"{self.prefix}.{channel}.high"
+        return self._lanes[channel]
 
     @property
     def dlq(self) -> str:
