@@ -256,7 +256,7 @@ class Stage:
 
     def wait_fired(self, points: Iterable[CrashPoint], *, timeout_s: float, give_up: bool = True) -> list[CrashPoint]:
         """Wait until all have fired; return those that have not, disarmed if it is to give up."""
-        deadline, left = now() + timeout_s, list(points)
+        deadline, left = now() + timeout_s, [point for point in points if not self._has_fired(point)]
         while left and now() < deadline:
             time.sleep(0.05)
             left = [point for point in left if not self._has_fired(point)]
