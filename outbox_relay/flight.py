@@ -150,9 +150,7 @@ class Flight:
         deadline = time.monotonic() + _QUEUE_FULL_S
         while True:
             try:
-                self._producer.produce(
-                    row.topic, row.value, row.key, on_delivery=batch.report, headers=list(row.headers.items())
-                )
+                self._producer.produce(row.topic, row.value, row.key, on_delivery=batch.report, headers=row.headers)
             except BufferError as error:  # the local queue is full: let reports make room
                 if time.monotonic() > deadline:
                     raise ProducerFailedError(KafkaError(KafkaError._QUEUE_FULL)) from error

@@ -23,7 +23,7 @@ def relaying(desk: Desk) -> Iterator[None]:
         while not stop.wait(0.02):
             rows = outbox.read(conn, after=0, also=[], limit=500).rows
             for row in rows:
-                desk.producer.produce(row.topic, row.value, row.key, headers=list(row.headers.items()))
+                desk.producer.produce(row.topic, row.value, row.key, headers=row.headers)
             desk.producer.flush(10)
             outbox.delete(conn, [row.seq for row in rows])
 

@@ -232,6 +232,19 @@ def test_large_rows_are_taken_a_bounded_number_of_bytes_at_a_time(database: Data
     assert [int(value) for _, value in consume(topics, topic, 24)] == list(range(24))
 
 
+def test_page_with_large_values_is_read_again_up_to_its_bound(database: Database) -> None:
+    """I19: one value beyond its share, and the page ends by its bytes; the rows are the same, in order."""
+    large = 2 * PAGE_BYTES // 1000
+    with database.connect() as conn:
+        for size in (10, 10, 10, 10, large, 10):
+            conn.execute(APPEND, (1, "t", b"k", b"x" * size))
+
+        page = outbox.read(conn, after=3, also=range(1, 4), limit=1000)
+
+    sizes = {row.seq: len(row.value) for row in page.rows}
+    assert list(sizes.items()) == [(1, 10), (2, 10), (3, 10), (4, 10), (5, large), (6, 10)]
+
+
 def test_buckets_move_to_the_relay_that_stays(database: Database, topics: FreshTopics) -> None:
     """Of two relays one stops: the other takes its buckets over and the keys keep their order."""
     topic = topics.names.lanes(Channel.EMAIL)[0]

@@ -58,7 +58,7 @@ class FakeProducer:
 
 def rows(*numbers: int) -> list[OutboxRow]:
     """Rows whose value is their number."""
-    return [OutboxRow(number, 0, "t", b"k", str(number).encode(), {"attempt": "1"}) for number in numbers]
+    return [OutboxRow(number, 0, "t", b"k", str(number).encode(), [("attempt", "1")]) for number in numbers]
 
 
 @pytest.fixture

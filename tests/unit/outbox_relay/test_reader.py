@@ -23,7 +23,7 @@ class Table:
         visible = sorted(seq for seq, (_, seen) in self.rows.items() if seen)
         wanted = [seq for seq in visible if seq in also] + [seq for seq in visible if seq > after][:limit]
         return Page(
-            [OutboxRow(seq, 0, "t", b"", b"", {}) for seq in wanted], min(self.open_xids, default=self.next_xid)
+            [OutboxRow(seq, 0, "t", b"", b"", []) for seq in wanted], min(self.open_xids, default=self.next_xid)
         )
 
     def xid(self, conn: Any = None) -> int:
