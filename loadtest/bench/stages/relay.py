@@ -127,7 +127,6 @@ def _drained(installation: Installation, relays: Sequence[Service], conn: Connec
     before = _published(relays)
     with conn.transaction():
         conn.execute(FILL, parameters(_topic(installation), rows))
-        installation.execute("CHECKPOINT")  # what filling left to write is written before the clock starts
     began = time.perf_counter()
     rig = installation.rig
     brokers = {"kafka": [rig.kafka.process.pid]} if installation.on_kafka else {}
