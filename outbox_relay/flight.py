@@ -115,8 +115,13 @@ class Flight:
         self.used = True
         batch = Batch(rows)
         self._batches.append(batch)
+        produce, report = self._producer.produce, batch.report
         for row in rows:
-            self._produce(row, batch)
+            _, _, topic, key, value, headers = row
+            try:
+                produce(topic, value, key, on_delivery=report, headers=headers)
+            except (BufferError, KafkaException):
+                self._produce(row, batch)
         self._producer.poll(0)
 
     def landed(self, *, wait_s: float) -> Batch | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from psycopg import Connection
 
 from shared.db import outbox
-from shared.db.outbox import OutboxRow
+from shared.db.outbox import OutboxRow, Page, Question
 
 LOOK_BACK: Final = 10_000
 """A read opens no more gaps than this, the youngest: after a start that many numbers below the first visible row count
@@ -45,18 +45,22 @@ class Reader:
         self._gaps.clear()
         self._unbounded.clear()
 
-    def read(self, conn: Connection[Any], *, limit: int) -> list[OutboxRow]:
-        """Return up to `limit` new rows, preceded by gaps that have become visible, in order of seq.
+    def ask(self, conn: Connection[Any], *, limit: int) -> Question:
+        """Ask for up to `limit` new rows, preceded by gaps that have become visible, in order of seq.
 
-        Raises psycopg.OperationalError when PostgreSQL is out of reach: start over then.
+        The answer has to be taken before the next page is asked for. Raises psycopg.OperationalError when PostgreSQL is
+        out of reach: start over then.
         """
-        page = outbox.read(conn, after=self.cursor, also=list(self._gaps), limit=limit)
+        return outbox.ask(conn, after=self.cursor, also=list(self._gaps), limit=limit)
+
+    def take(self, question: Question) -> Page:
+        """Take the rows asked for, after the xid of what was sent before them has been noted."""
+        page = outbox.take(question)
         self._close_gaps(page)
-        fresh = [row.seq for row in page.rows if row.seq > self.cursor]
-        if fresh:
-            self._open_gaps(fresh)
-            self.cursor = fresh[-1]
-        return page.rows
+        if page.rows and page.rows[-1].seq > self.cursor:
+            self._open_gaps([row.seq for row in page.rows if row.seq > self.cursor])
+            self.cursor = page.rows[-1].seq
+        return page
 
     def read_missed(self, conn: Connection[Any], *, limit: int) -> list[OutboxRow]:
         """Return rows at the front of the table that the cursor has passed; the caller knows which are in flight.
@@ -83,7 +87,7 @@ class Reader:
         if self._unbounded:
             self.note_xid(outbox.fresh_xid(conn))
 
-    def _close_gaps(self, page: outbox.Page) -> None:
+    def _close_gaps(self, page: Page) -> None:
         if not self._gaps:
             return
         for row in page.rows:

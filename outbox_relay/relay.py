@@ -16,8 +16,9 @@ from outbox_relay import buckets, metrics
 from outbox_relay.flight import Batch, Flight, ProducerFailedError, refused_rows
 from outbox_relay.reader import MAX_GAPS, Reader
 from outbox_relay.settings import Settings
-from shared.db import OUTAGE, Session, outbox
+from shared.db import OUTAGE, Session, outbox, send_off
 from shared.db.outages import OutageLog
+from shared.db.outbox import OutboxRow, Question
 from shared.kafka import ensure_topics, producer_config, quiet_logger
 from shared.model import BUCKETS
 from shared.records import Topics
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 SESSION_SETTINGS: Final = (
     "SET synchronous_commit = off",  # a lost DELETE is a duplicate, never a loss
     "SET idle_session_timeout = '10s'",  # a relay that is stopped loses its buckets to the others
+    "SET tcp_user_timeout = '10s'",  # the same, where it was stopped before it took what it had asked for
     "SET statement_timeout = '10s'",
     # Planning what is asked a hundred times a second costs as much as a tenth of its rows. The plan is made once, for
     # any table: only along its index is right for an empty one and for one with millions of rows.
@@ -68,6 +70,7 @@ class Relay:
         self._outages = OutageLog(log)
         self._reader = Reader()
         self._flight = self._new_flight()
+        self._page: list[OutboxRow] = []  # read, and not yet produced
         self._mine: frozenset[int] = frozenset()
         self._surplus: frozenset[int] = frozenset()
         self._rewind = False
@@ -80,7 +83,7 @@ class Relay:
         """Relay until asked to stop; an outage is waited out, a bug ends the process."""
         while not self._stop.is_set():
             try:
-                busy = self.run_once() > 0 or bool(self._flight)
+                busy = self.run_once() > 0 or bool(self._flight) or bool(self._page)
             except OUTAGE as error:
                 self._outages.note(error)
                 self._start_over("postgres_unreachable")
@@ -96,15 +99,13 @@ class Relay:
         self._drain()
 
     def run_once(self) -> int:
-        """Read one batch into flight, delete the oldest that landed; return rows read. A crash inside repeats rows."""
+        """Delete the oldest batch that landed, send what was read, read on; return rows read. A crash repeats rows."""
         conn = self._connection()
         self._make_topics()
         self._keep_to_share(conn)
-        read = self._take_off(conn) if self._may_read() else 0
-        full = read >= self._settings.batch_rows and self._flight.has_room
-        if (batch := self._flight.landed(wait_s=0 if full else _REPORT_WAIT_S)) is not None:
-            self._delete(conn, batch)
-        elif not self._flight:
+        batch = self._flight.landed(wait_s=0 if self._page and self._flight.has_room else _REPORT_WAIT_S)
+        read = self._exchange(conn, batch)
+        if batch is None and not self._flight:
             self._reader.bound_gaps(conn)
         metrics.ROWS_IN_FLIGHT.set(self._flight.row_count)
         metrics.GAPS.set(self._reader.gap_count)
@@ -113,7 +114,7 @@ class Relay:
     @property
     def passed(self) -> int:
         """Return the number up to which rows were read, less those in flight: what the depth gauge is measured from."""
-        return self._reader.cursor - self._flight.row_count
+        return self._reader.cursor - self._flight.row_count - len(self._page)
 
     def postgres_fault(self) -> str | None:
         """Readiness: is there a connection?"""
@@ -146,24 +147,46 @@ class Relay:
             )
             self._topics_exist = True
 
-    def _take_off(self, conn: Connection[Any]) -> int:
-        rows = self._reader.read(conn, limit=self._settings.batch_rows)
-        read = len(rows)
+    def _exchange(self, conn: Connection[Any], batch: Batch | None) -> int:
+        """Delete, ask and produce at once: PostgreSQL works on the first two while librdkafka is given its rows."""
+        may_read = self._may_read()
+        if batch is None and not self._page:  # nothing to do meanwhile, and a pipeline costs as much as the question
+            return self._take(self._reader.ask(conn, limit=self._settings.batch_rows)) if may_read else 0
+        with conn.pipeline() as pipeline:
+            deleted = outbox.delete(conn, batch.acknowledged) if batch else None
+            asked = self._reader.ask(conn, limit=self._settings.batch_rows) if may_read else None
+            send_off(pipeline)
+            self._take_off()
+        if batch and deleted:
+            self._landed(conn, batch, xid=outbox.xid(deleted))
+        return self._take(asked) if asked else 0
+
+    def _take(self, asked: Question) -> int:
+        page = self._reader.take(asked)
+        rows = page.rows
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_FOR_MISSED_EVERY_S
             known = {*self._flight.seqs(), *(row.seq for row in rows)}
-            missed = self._reader.read_missed(conn, limit=self._settings.batch_rows)
+            missed = self._reader.read_missed(asked.conn, limit=self._settings.batch_rows)
             rows = [row for row in missed if row.seq not in known] + rows
         if len(self._mine) < BUCKETS:
             rows = [row for row in rows if row.bucket in self._mine]
-        if rows:
+        self._page = rows
+        if len(page.rows) < self._settings.batch_rows and not page.cut:
+            self._take_off()  # nothing is behind these for the moment that would be worth asking for first
+        return len(page.rows)
+
+    def _take_off(self) -> None:
+        if self._page and self._flight.has_room:
+            rows, self._page = self._page, []
             self._flight.produce(rows)
-        return read
 
     def _delete(self, conn: Connection[Any], batch: Batch) -> None:
-        acknowledged = batch.acknowledged
-        self._reader.note_xid(outbox.delete(conn, acknowledged))
-        metrics.ROWS_PUBLISHED.inc(len(acknowledged))
+        self._landed(conn, batch, xid=outbox.xid(outbox.delete(conn, batch.acknowledged)))
+
+    def _landed(self, conn: Connection[Any], batch: Batch, *, xid: int) -> None:
+        self._reader.note_xid(xid)
+        metrics.ROWS_PUBLISHED.inc(len(batch.rows) - len(batch.refused))
         if refused := refused_rows(batch):
             outbox.refuse(conn, refused)
             metrics.ROWS_REFUSED.inc(len(refused))
@@ -183,11 +206,11 @@ class Relay:
             log.info("buckets_taken", extra={"held": len(self._mine), "wanted": len(wanted)})
 
     def _may_read(self) -> bool:
-        """Tell whether rows may be taken; a change of share, or a rewind, waits until all in flight has landed."""
+        """Tell whether rows may be read; a change of share, or a rewind, waits until all that was read has landed."""
         if self._reader.gap_count > MAX_GAPS:
             self._rewind = True
         if self._surplus or self._rewind:
-            if self._flight:
+            if self._flight or self._page:
                 return False
             self._change_share()
         return bool(self._mine) and self._flight.has_room
@@ -210,6 +233,7 @@ class Relay:
 
     def _forget(self) -> None:
         self._abandon()
+        self._page = []
         self._reader.start_over()
         self._mine = self._surplus = frozenset()
         self._joined, self._rewind, self._next_rebalance = None, False, 0.0

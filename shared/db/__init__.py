@@ -52,6 +52,16 @@ def connect(
     return conn
 
 
+def send_off(pipeline: psycopg.Pipeline) -> None:
+    """Send what a pipeline holds, to be committed as soon as it is done, and do not wait for the answers.
+
+    psycopg's own `sync` waits for them, and without either the transaction would stay open until the pipeline ends: the
+    session of a process that is stopped meanwhile would then be neither idle nor busy, and outlive every timeout.
+    """
+    pipeline._enqueue_sync()
+    pipeline._conn.wait(pipeline._communicate_gen())
+
+
 class DatabaseNotReadyError(psycopg.OperationalError):
     """PostgreSQL answers, and cannot be used yet: waited out like an outage."""
 

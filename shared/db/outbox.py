@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Final, LiteralString, NamedTuple
 
 import orjson
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.rows import class_row
 
 RECORD_KEY: Final[LiteralString] = "convert_to(coalesce(n.tenant_id || '/' || n.ordering_key, n.id::text), 'UTF8')"
@@ -63,14 +63,29 @@ class Refused:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A page that was asked for, and how; in a pipeline its answer may still be on its way."""
+
+    conn: Connection[Any]
+    after: int
+    also: str
+    limit: int
+    answer: Cursor[Any]
+
+
 def read(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) -> Page:
-    """Read up to `limit` rows beyond seq `after`, and those of `also` that have become visible, in one snapshot.
+    """Read up to `limit` rows beyond seq `after`, and those of `also` that have become visible, in one snapshot."""
+    return take(ask(conn, after=after, also=also, limit=limit))
+
+
+def ask(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) -> Question:
+    """Send the statement that reads a page. In a pipeline PostgreSQL works on it while the caller goes on.
 
     One statement on purpose: a row that committed late can never be read after a later row of its key that way.
     The rows are not locked. Source: docs/decisions/0002-cursor-and-gap-set-relay.md
 
-    Memory is bounded whatever the size of rows: where a value is larger than its share of PAGE_BYTES, another statement
-    reads all of it.
+    Memory is bounded whatever the size of rows: a value larger than its share of PAGE_BYTES is left behind.
     """
     query = """
         SELECT o.seq, o.bucket, o.topic, o.key, CASE WHEN octet_length(o.value) <= %(share)s THEN o.value END AS value,
@@ -85,19 +100,24 @@ def read(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) 
                 ORDER BY seq
                ) o ON true
     """
-    parameters = {"also": _array(also), "after": after, "limit": limit}
-    share = PAGE_BYTES // (limit + len(also))
-    found = conn.cursor(binary=True).execute(query, parameters | {"share": share}).fetchall()
+    numbers = _array(also)
+    parameters = {"also": numbers, "after": after, "limit": limit, "share": PAGE_BYTES // (limit + len(also))}
+    return Question(conn, after, numbers, limit, conn.cursor(binary=True).execute(query, parameters))
+
+
+def take(question: Question) -> Page:
+    """Take the page that was asked for; where values were left behind, another statement reads all of it."""
+    found = question.answer.fetchall()
     oldest_xid = found[0][6]
     if found[0][0] is None:
         return Page([], oldest_xid)
     if None in [row[4] for row in found]:
-        return _read_large(conn, parameters)
+        return _read_large(question)
     return Page(_rows(found), oldest_xid)
 
 
-def _read_large(conn: Connection[Any], parameters: dict[str, Any]) -> Page:
-    """Read as `read` does, and end with the row that makes it PAGE_BYTES or more; the sum costs a third of a read."""
+def _read_large(question: Question) -> Page:
+    """Read as `ask` does, and end with the row that makes it PAGE_BYTES or more; the sum costs a third of a read."""
     query = """
         SELECT o.seq, o.bucket, o.topic, o.key, o.value, o.headers::text, s.oldest_xid, o.bytes_up_to
           FROM (SELECT (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS oldest_xid) s
@@ -111,7 +131,8 @@ def _read_large(conn: Connection[Any], parameters: dict[str, Any]) -> Page:
                 ) r
                ) o ON o.bytes_up_to - octet_length(o.value) < %(page_bytes)s
     """
-    found = conn.cursor(binary=True).execute(query, parameters | {"page_bytes": PAGE_BYTES}).fetchall()
+    parameters = {"also": question.also, "after": question.after, "limit": question.limit, "page_bytes": PAGE_BYTES}
+    found = question.conn.cursor(binary=True).execute(query, parameters).fetchall()
     if found[0][0] is None:  # all of it was deleted meanwhile
         return Page([], found[0][6])
     return Page(_rows(found), found[0][6], cut=found[-1][7] >= PAGE_BYTES)
@@ -130,14 +151,23 @@ def _headers(text: str) -> list[tuple[str, str | bytes | None]]:
     return list(orjson.loads(text).items())
 
 
-def delete(conn: Connection[Any], seqs: Sequence[int]) -> int:
-    """Delete rows by their very numbers, never by range, and return the xid of the transaction that did.
+def delete(conn: Connection[Any], seqs: Sequence[int]) -> Cursor[Any]:
+    """Delete rows by their very numbers, never by range; `xid` takes the answer.
 
-    A range would take rows that became visible after the read and were never published. The xid is younger than every
-    transaction that was open when those rows were read: the reader uses it as the bound of its gaps.
+    A range would take rows that became visible after the read and were never published. In a pipeline this only sends
+    the statement: the rows are gone when the pipeline has ended.
     """
     query = "WITH gone AS (DELETE FROM outbox WHERE seq = ANY(%s::bigint[])) SELECT pg_current_xact_id()::text::bigint"
-    return _one_number(conn, query, (_array(seqs),))
+    return conn.execute(query, (_array(seqs),))
+
+
+def xid(answer: Cursor[Any]) -> int:
+    """Take the answer to `delete`: the xid of the transaction that did.
+
+    It is younger than every transaction that was open when the deletion was sent: the reader uses it as the bound of
+    the gaps it knew by then.
+    """
+    return int(answer.fetchall()[0][0])
 
 
 def fresh_xid(conn: Connection[Any]) -> int:

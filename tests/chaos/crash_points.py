@@ -91,7 +91,7 @@ POINTS: tuple[CrashPoint, ...] = (
     ),
     # outbox_relay
     CrashPoint(
-        "relay_after_read", "outbox_relay", "after", (Place("shared.db.outbox", "read"),),
+        "relay_after_read", "outbox_relay", "after", (Place("shared.db.outbox", "take"),),
         "I9: read, not produced; the rows are still there", _some_rows,
     ),
     CrashPoint(
@@ -103,8 +103,8 @@ POINTS: tuple[CrashPoint, ...] = (
         "I7, I9: acknowledged, not deleted; published twice, sent once", _some_argument,
     ),
     CrashPoint(
-        "relay_after_delete", "outbox_relay", "after", (Place("shared.db.outbox", "delete"),),
-        "I9: deleted, the gaps not yet bounded", lambda arguments, _: bool(arguments[1]),
+        "relay_after_delete", "outbox_relay", "after", (Place("shared.db.outbox", "xid"),),
+        "I9: deleted, the gaps not yet bounded",
     ),
     CrashPoint(
         "relay_after_promote", "outbox_relay", "after", (Place("shared.db.outbox", "promote_due"),),

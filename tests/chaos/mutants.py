@@ -38,8 +38,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "broker_frozen", "I9", "outbox_row_gone_before_the_ack not_ended",
         (
             "outbox_relay.relay",
-            "        if rows:\n            self._flight.produce(rows)\n",
-            "        if rows:\n            outbox.delete(conn, [row.seq for row in rows])\n"
+            "            self._flight.produce(rows)\n",
+            "            outbox.delete(self._connection(), [row.seq for row in rows])\n"
             "            self._flight.produce(rows)\n",
         ),
     ),
@@ -112,7 +112,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "relays_hand_over", "I12", "published_twice published_out_of_order",
         (
             "outbox_relay.relay",
-            "            if self._flight:\n                return False\n            self._change_share()\n",
+            "            if self._flight or self._page:\n                return False\n            self._change_share()\n",
             "            self._change_share()\n",
         ),
     ),

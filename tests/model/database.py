@@ -54,6 +54,13 @@ class Link:
         return cursor
 
     @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """Run a block as a pipeline; each statement in it counts as one when it is sent."""
+        self._reach_open()
+        with self._real.pipeline() as pipeline:
+            yield pipeline
+
+    @contextmanager
     def transaction(self) -> Iterator[Any]:
         """Run a block as one transaction."""
         trap = self._reach("before")
@@ -68,9 +75,12 @@ class Link:
             self.closed = True
             self._links.take_back(self.name, self._real)
 
-    def _reach(self, when: Before) -> Trap | None:
+    def _reach_open(self) -> None:
         if self.closed:
             raise psycopg.OperationalError("the connection is lost")
+
+    def _reach(self, when: Before) -> Trap | None:
+        self._reach_open()
         trap = self._links.trap
         if trap is None:
             return None

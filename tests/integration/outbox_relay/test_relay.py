@@ -180,8 +180,8 @@ def test_relay_killed_before_delete_publishes_again(
     topic = topics.names.lanes(Channel.EMAIL)[0]
     append(database, topic, 50)
     dying = Relay(settings_for(database, topics), threading.Event())
-    monkeypatch.setattr(dying, "_delete", Mock(side_effect=RuntimeError("killed")))
-    with pytest.raises(RuntimeError, match="killed"):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(outbox, "delete", Mock(side_effect=RuntimeError("killed")))
         while True:
             dying.run_once()
     dying._session.drop()

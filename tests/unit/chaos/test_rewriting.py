@@ -178,7 +178,7 @@ rewriter.install()
 import inspect
 from outbox_relay import relay, upkeep
 from shared.db import outbox
-code = outbox.delete.__wrapped__.__wrapped__.__code__
+code = inspect.unwrap(outbox.delete).__code__
 print(upkeep.LEASE_GRACE_S, any("SELECT max(s)" in str(one) for one in code.co_consts), relay.outbox is outbox)
 """
 

@@ -19,7 +19,8 @@ class Table:
         self.rows: dict[int, tuple[int, bool]] = {}
         self.next_xid, self.open_xids = 100, set[int]()
 
-    def read(self, conn: Any, *, after: int, also: Sequence[int], limit: int) -> Page:
+    def ask(self, conn: Any, *, after: int, also: Sequence[int], limit: int) -> Page:
+        """What is visible by then; `take` returns it as it is."""
         visible = sorted(seq for seq, (_, seen) in self.rows.items() if seen)
         wanted = [seq for seq in visible if seq in also] + [seq for seq in visible if seq > after][:limit]
         return Page(
@@ -34,14 +35,15 @@ class Table:
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Table:
     made = Table()
-    monkeypatch.setattr(outbox, "read", made.read)
+    monkeypatch.setattr(outbox, "ask", made.ask)
+    monkeypatch.setattr(outbox, "take", lambda page: page)
     monkeypatch.setattr(outbox, "fresh_xid", made.xid)
     return made
 
 
 def seqs(reader: Reader, limit: int = 100) -> list[int]:
     """Read, and return the numbers."""
-    return [row.seq for row in reader.read(None, limit=limit)]  # type: ignore[arg-type]
+    return [row.seq for row in reader.take(reader.ask(None, limit=limit)).rows]  # type: ignore[arg-type]
 
 
 def test_row_that_commits_late_is_read_when_it_appears(table: Table) -> None:
@@ -114,7 +116,7 @@ def test_gap_that_did_not_fit_on_a_page_is_not_given_up(table: Table, monkeypatc
     seqs(reader)
     reader.note_xid(table.xid())
 
-    monkeypatch.setattr(outbox, "read", lambda *_, **__: Page([], table.next_xid, cut=True))
+    monkeypatch.setattr(outbox, "ask", lambda *_, **__: Page([], table.next_xid, cut=True))
     seqs(reader)
 
     assert reader.gap_count == 1
@@ -128,7 +130,8 @@ def test_every_committed_row_is_read_exactly_once(commits: list[tuple[int, bool]
     """Whatever the order of commits and rollbacks, and however small the reads."""
     table = Table()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outbox, "read", table.read)
+        patch.setattr(outbox, "ask", table.ask)
+        patch.setattr(outbox, "take", lambda page: page)
         patch.setattr(outbox, "fresh_xid", table.xid)
         reader, got = Reader(), list[int]()
         owner = {seq: table.xid() for seq, _ in commits}
