@@ -133,8 +133,9 @@ class Flight:
         if not self._batches:
             return None
         batch, deadline = self._batches[0], time.monotonic() + wait_s
-        while batch.waiting and time.monotonic() < deadline:
-            self._producer.poll(0.002)
+        wait = self._producer.poll if len(self._batches) > 1 else self._producer.flush  # alone it need not linger
+        while batch.waiting and (left_s := deadline - time.monotonic()) > 0:
+            wait(left_s)
         if batch.failure is not None:
             raise ProducerFailedError(batch.failure)
         if batch.waiting:

@@ -212,6 +212,8 @@ class Producer:
                 message.report(error, message)
         return count
 
+    flush = poll
+
     def purge(self, **_options: bool) -> None:
         """Forget what is not acknowledged; some of it may be on the wire and arrive all the same."""
         if self.queue:

@@ -52,6 +52,8 @@ class FakeProducer:
             report(None if code is None else KafkaError(code), FakeMessage(key, value))
         return len(reports)
 
+    flush = poll
+
     def purge(self, **options: bool) -> None:
         self.purged = True
 
