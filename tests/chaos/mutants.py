@@ -112,8 +112,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "relays_hand_over", "I12", "published_twice published_out_of_order",
         (
             "outbox_relay.relay",
-            "            if self._flight or self._page:\n                return False\n            self._change_share()\n",
-            "            self._change_share()\n",
+            "            if self._flight or self._page:\n                return False\n",
+            "",
         ),
     ),
     _mutant(
