@@ -52,7 +52,38 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships
         """Serve a request whose head has arrived."""
         if exchange := EXCHANGE.get():
             exchange.request = req
-        return super().handle_request(req, conn)
+        client, conn.sock = conn.sock, _HeadWithBody(conn.sock)
+        try:
+            goes_on = super().handle_request(req, conn)
+            conn.sock.flush()
+        finally:
+            conn.sock = client
+        return goes_on
+
+
+class _HeadWithBody:
+    """A client's socket on which the head of an answer waits for the first of its body: one packet, one system call."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client, self._waiting, self._is_head = client, b"", True
+
+    def sendall(self, data: bytes) -> None:
+        """Send it behind what waits; the first is the head, and waits."""
+        if self._is_head:
+            self._waiting, self._is_head = data, False
+        else:
+            data, self._waiting = self._waiting + data, b""
+            self._client.sendall(data)
+
+    def flush(self) -> None:
+        """Send a head that no body followed."""
+        if self._waiting:
+            self.sendall(b"")
+
+    def __getattr__(self, name: str) -> Any:
+        """Do anything else with the socket itself."""
+        self.flush()
+        return getattr(self._client, name)
 
 
 def _answer_late_head(connection: socket.socket) -> None:

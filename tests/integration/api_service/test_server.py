@@ -199,3 +199,18 @@ def test_a_bad_environment_lists_all_its_faults() -> None:
 
     assert ended.returncode == 2
     assert all(name in ended.stderr for name in ("API_WORKERS", "API_PORT", "LOG_LEVEL"))
+
+
+def test_an_answer_goes_out_in_one_piece(server: Server) -> None:
+    """Head and body together, served in front of the application or by it; a connection serves one after the other."""
+    answers = []
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        for body in (orjson.dumps(EMAIL), b"{}"):
+            head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            head_of_answer, _, answer = client.recv(65_536).partition(b"\r\n\r\n")
+            answers.append((head_of_answer.split()[1], orjson.loads(answer)))
+
+    assert [status for status, _ in answers] == [b"202", b"400"]
+    assert answers[0][1]["channel"] == "email"
+    assert answers[1][1]["status"] == 400
