@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from datetime import UTC, datetime
 from typing import Any, Final, LiteralString, cast
 from uuid import UUID
 
@@ -61,6 +62,7 @@ class PgbenchInsert:
 class _Recorder:
     """Stands in for a connection and keeps what it is asked to execute."""
 
+    autocommit = False  # so that it is asked as a connection of psycopg is
     query: str = ""
     parameters: dict[str, Any]
 
@@ -109,7 +111,7 @@ def _a_notification() -> NewNotification:
         recipient=record.recipient,
         priority=Priority.NORMAL,
         on_unknown=OnUnknown.RETRY,
-        created_at=None,  # type: ignore[arg-type]  # PostgreSQL's now() in the script
+        created_at=datetime.now(UTC),
         bucket=bucket_of(key),
         topic="bench.email",
         key=key,

@@ -13,7 +13,7 @@ import orjson
 from psycopg import Connection, Cursor
 from psycopg.types.json import Jsonb
 
-from shared.db import copy_format
+from shared.db import copy_format, prepared
 from shared.model import Channel, OnUnknown, Priority, Status
 
 _PIECE_BYTES: Final = 64 * 1024
@@ -77,7 +77,26 @@ def insert(conn: Connection[Any], new: NewNotification) -> None:
         INSERT INTO outbox (notification_id, bucket, topic, key, value, headers)
         SELECT id, bucket, topic, %(key)s, record, %(headers)s::jsonb FROM n
     """
-    conn.execute(query, new._asdict() | {"headers": orjson.dumps(new.headers).decode()})
+    values = {
+        "id": str(new.id),
+        "tenant_id": new.tenant_id,
+        "channel": new.channel,
+        "recipient": new.recipient,
+        "priority": new.priority,
+        "ordering_key": new.ordering_key,
+        "on_unknown": new.on_unknown,
+        "expires_at": None if new.expires_at is None else new.expires_at.isoformat(),
+        "expires_in_s": None if new.expires_in_s is None else str(new.expires_in_s),
+        "created_at": new.created_at.isoformat(),
+        "bucket": str(new.bucket),
+        "topic": new.topic,
+        "traceparent": new.traceparent,
+        "correlation_id": new.correlation_id,
+        "record": new.record,
+        "key": new.key,
+        "headers": orjson.dumps(new.headers).decode(),
+    }
+    prepared.execute(conn, query, values)
 
 
 def insert_many(conn: Connection[Any], news: Sequence[NewNotification], answer: StoredAnswer | None = None) -> bool:

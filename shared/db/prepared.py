@@ -1,0 +1,67 @@
+"""Statements that a process runs all day, their parameters ready to send.
+
+psycopg finds out with each execute what a statement and each of its parameters are, which takes longer than all that
+libpq does for it. Here that is known beforehand, and libpq is called through `psycopg.pq`.
+"""
+
+import functools
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final, LiteralString, NamedTuple
+
+from psycopg import Connection, OperationalError, errors, pq
+
+_NAMED: Final = re.compile(r"%\((\w+)\)s")
+_NO_SUCH_STATEMENT: Final = b"26000"
+
+
+class _Statement(NamedTuple):
+    name: bytes
+    text: bytes  # with $1, $2 and so on
+    parameters: tuple[str, ...]
+
+
+def execute(conn: Connection[Any], query: LiteralString, values: Mapping[str, str | bytes | None]) -> None:
+    """Run a statement that returns no rows, its parameters named: text as PostgreSQL reads it, or bytes of a bytea.
+
+    On an autocommit connection, outside a transaction, it is one of its own, prepared at its first use. Anywhere else
+    psycopg runs it: it begins a transaction where there has to be one, and a statement that the server does not know
+    would end one. Raises psycopg.Error.
+    """
+    if conn.autocommit and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+        with conn.lock:
+            _execute_alone(conn, _statement(query), values)
+    else:
+        conn.execute(query, values)
+
+
+@functools.cache
+def _statement(query: str) -> _Statement:
+    names = tuple(dict.fromkeys(_NAMED.findall(query)))
+    text = _NAMED.sub(lambda match: f"${names.index(match[1]) + 1}", query).encode()
+    return _Statement(b"prepared_%08x" % zlib.crc32(text), text, names)
+
+
+def _execute_alone(conn: Connection[Any], statement: _Statement, values: Mapping[str, str | bytes | None]) -> None:
+    sent: list[Any] = []
+    formats: list[int] = []
+    for name in statement.parameters:
+        value = values[name]
+        is_binary = isinstance(value, bytes)
+        sent.append(value.encode() if isinstance(value, str) else value)
+        formats.append(pq.Format.BINARY if is_binary else pq.Format.TEXT)
+    result = conn.pgconn.exec_prepared(statement.name, sent, formats)
+    if result.error_field(pq.DiagnosticField.SQLSTATE) == _NO_SUCH_STATEMENT:
+        # The first time here; or psycopg, after a rollback, had the server forget all statements.
+        _check(conn, conn.pgconn.prepare(statement.name, statement.text))
+        result = conn.pgconn.exec_prepared(statement.name, sent, formats)
+    _check(conn, result)
+
+
+def _check(conn: Connection[Any], result: pq.abc.PGresult) -> None:
+    if result.status == pq.ExecStatus.COMMAND_OK:
+        return
+    if conn.pgconn.status == pq.ConnStatus.BAD:
+        raise OperationalError(result.get_error_message())
+    raise errors.error_from_result(result)
