@@ -1,5 +1,6 @@
 """Ids and states."""
 
+import pickle
 import threading
 import time
 from uuid import UUID
@@ -14,6 +15,17 @@ def test_ids_are_version_7_and_carry_the_time() -> None:
 
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
     assert before <= uuid7_unix_ms(made) <= before + 1000
+
+
+def test_an_id_is_like_any_other_uuid() -> None:
+    """It is made without the constructor."""
+    made = UuidV7Factory()()
+    same = UUID(int=made.int)
+
+    assert made == same
+    assert (hash(made), str(made), made.is_safe, pickle.dumps(made)) == (
+        *(hash(same), str(same), same.is_safe, pickle.dumps(same)),
+    )
 
 
 def test_ids_rise_strictly_also_across_threads() -> None:
