@@ -1,5 +1,6 @@
 """What is served in front of Flask is answered, logged and written as the application alone would."""
 
+import gc
 import io
 import logging
 from collections.abc import Callable, Sequence
@@ -224,3 +225,31 @@ def test_a_key_is_looked_at_here_too(app: Flask, table: Table, served: Served, k
 
     assert (direct.status_code, served.count, table.rows) == (status, 1, [])
     assert without_ids(direct) == without_ids(plain)
+
+
+@pytest.mark.usefixtures("table")
+def test_a_request_that_failed_leaves_nothing_behind(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cycle keeps it: with bodies of half a megabyte and PostgreSQL away, a gigabyte would wait to be found."""
+
+    def fail(*_: object) -> None:
+        raise DatabaseUnavailableError("no_connection")
+
+    monkeypatch.setattr(sending, "write_once", fail)
+    client = Client(app.wsgi_app)
+    client.post(PATH, json=EMAIL)
+    gc.collect()
+
+    gc.disable()
+    try:
+        before = prepared_notifications()
+        status = client.post(PATH, json=EMAIL).status_code
+        kept = prepared_notifications() - before
+    finally:
+        gc.enable()
+
+    assert (status, kept) == (503, 0)
+
+
+def prepared_notifications() -> int:
+    """How many are in memory."""
+    return sum(type(found) is NewNotification for found in gc.get_objects())
