@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from rich.table import Table
 
 from loadtest.bench.figures import PER_S, Judgement, Sample, Spread, judge, spread_of
 from loadtest.bench.frame import Plan, Stage
 from loadtest.results import Group, Limit, RunResult, Series
+
+_OF_THE_DATABASE: Final = frozenset(("bytes", "images", "transactions", "rows", "connections"))
 
 
 @dataclass(slots=True)
@@ -144,7 +147,8 @@ def _unit_and_group(key: str) -> tuple[str, Group]:
         return "ms", "latency"
     if key.endswith("_mib"):
         return "MiB", "memory"
-    return key.rpartition("_")[2], "cpu"
+    unit = key.rpartition("_")[2]
+    return unit, "database" if unit in _OF_THE_DATABASE else "cpu"
 
 
 def _common(samples: Sequence[Sample], attribute: str) -> list[str]:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadtest.bench.frame import Stage
-from loadtest.bench.stages import accept, deliver, idle, relay, scaling, stored, whole, write_back
+from loadtest.bench.stages import accept, deliver, footprint, idle, relay, scaling, stored, whole, write_back
 
 STAGES: Final[dict[str, Stage]] = {
     stage.name: stage
@@ -24,5 +24,6 @@ STAGES: Final[dict[str, Stage]] = {
         idle.STAGE,
         stored.STAGE,
         scaling.STAGE,
+        footprint.STAGE,
     )
 }
