@@ -1,4 +1,4 @@
-"""Load tests from the command line: `python -m loadtest run smoke|load|stress|spike|soak`, `dlq`, `report`, `bench`.
+"""Load tests from the command line: `python -m loadtest run smoke|load|stress|spike|soak`, `dlq`, `report`, ...
 
 Exit 0: every limit held. 1: some did not. 2: bad usage or configuration. 3: the run broke, and nothing is proven.
 """
@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "dlq": "loadtest.dlq",
     "report": "loadtest.report.command",
     "bench": "loadtest.bench.command",
+    "capacity": "loadtest.capacity.command",
 }
 """Each is a module with a `click.Command` called `command`, imported when it is asked for: a report needs no Kafka."""
 

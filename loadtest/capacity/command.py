@@ -1,0 +1,79 @@
+"""`python -m loadtest capacity`: what 100 to 100,000 notifications a second need, from results of the bench."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from infra.local.stack import REPOSITORY
+from loadtest.capacity import costs, tables
+from loadtest.capacity.costs import NotMeasuredError
+from loadtest.capacity.sizing import RATES_PER_S, Assumptions
+from loadtest.results import ResultError, RunResult, load
+
+REPORTS: Final = REPOSITORY / ".local" / "reports"
+BEGIN, END = "<!-- capacity: begin -->\n", "<!-- capacity: end -->"
+MISUSED: Final = 2
+
+
+@click.command("capacity")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Of all runs.")
+@click.option("--rate", "rates", type=click.FloatRange(min=1), multiple=True, help="Instead of 100 to 100,000.")
+@click.option("--assume", multiple=True, metavar="NAME=VALUE", help="Another value of an assumption.")
+@click.option("--into", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A page with two marks.")
+def command(
+    *, files: tuple[Path, ...], directory: Path, rates: tuple[float, ...], assume: tuple[str, ...], into: Path | None
+) -> None:
+    """Print what a rate needs, as tables in Markdown.
+
+    Each figure is from the newest of FILES that has it; without any, of all runs of the bench but quick ones. With
+    --into, what stands between the marks of a page is replaced instead. Exit 2: something was not measured.
+    """
+    try:
+        assumed = assumptions(assume)
+        text = tables.everything(costs.read(_results(files, directory)), assumed, rates or RATES_PER_S)
+        if into is None:
+            click.echo(text, nl=False)
+        else:
+            into.write_text(replaced(into.read_text(), text))
+    except (ResultError, ValueError) as error:
+        _refuse(str(error))
+    except NotMeasuredError as error:
+        only = " ".join(f"--only {stage}" for stage in error.stages)
+        _refuse(f"{error}. This measures it: python -m loadtest bench {only}")
+
+
+def assumptions(given: tuple[str, ...]) -> Assumptions:
+    """Return the assumptions with other values, each NAME=VALUE. Raises ValueError."""
+    known = {one.name: getattr(Assumptions(), one.name) for one in fields(Assumptions)}
+    values: dict[str, Any] = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        if name not in known:
+            raise ValueError(f"{name} is no assumption; there are {', '.join(known)}")
+        kind: Any = type(known[name])
+        values[name] = tuple(map(int, value.split(","))) if kind is tuple else kind(value)
+    return Assumptions(**values)
+
+
+def replaced(page: str, text: str) -> str:
+    """Return a page with other text between its marks. Raises ValueError where it has none."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page lacks the marks {BEGIN.strip()} and {END}")
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def _results(files: tuple[Path, ...], directory: Path) -> list[RunResult]:
+    paths = files or sorted(directory.glob("*-bench-*.json"))
+    found = [load(path) for path in paths]
+    return [one for one in found if one.kind == "bench" and (files or one.profile != "quick")]
+
+
+def _refuse(message: str) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(MISUSED)
