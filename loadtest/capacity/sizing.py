@@ -30,6 +30,8 @@ class Assumptions:
     kafka_kept_h: float = 24.0
     retention_days: tuple[int, ...] = (1, 30, 90)
     table_slack: float = 1.2  # tables and indexes beside their packed size: room that vacuum freed, half-full pages
+    cell_retention_days: int = 30
+    cell_disk_gb: float = 20_000.0  # a larger one takes days to copy, for a standby or a restore
     cell_postgres_cores: float = 32.0
     cell_wal_mb_per_s: float = 200.0  # one stream of WAL, written, flushed and sent to a standby
 
@@ -40,6 +42,7 @@ class Need:
 
     per_s: float
     cells: int
+    limits: tuple[str, ...]  # what does not allow for fewer cells
     cores: Mapping[str, float]  # by service and server
     processes: Mapping[str, int]  # by service
     connections: int
@@ -54,10 +57,14 @@ class Need:
 
 def needed(per_s: float, costs: Costs, assumed: Assumptions) -> Need:
     """Return what a rate needs, in as few cells as it fits into. Raises DoesNotFitError."""
+    limits: tuple[str, ...] = ()
     for cells in range(1, 10_001):
-        if (cell := _cell(per_s / cells, costs, assumed)) is not None:
-            return _times(cell, cells)
-    raise DoesNotFitError(f"{per_s:,.0f} a second do not fit into 10,000 cells")
+        cell = _cell(per_s / cells, costs, assumed)
+        passed = _passed(cell, assumed)
+        if not passed:
+            return _times(cell, cells, limits)
+        limits = passed
+    raise DoesNotFitError(f"{per_s:,.0f} a second do not fit into 10,000 cells: {', '.join(limits)}")
 
 
 def relays_for(peak_per_s: float, own_us: float, read_us: float, utilisation: float) -> int | None:
@@ -100,41 +107,53 @@ def written(costs: Costs, assumed: Assumptions, figure: str) -> float:
     return accepted + costs.written["relay"][figure] + costs.written["deliver"][figure]
 
 
-def _cell(per_s: float, costs: Costs, assumed: Assumptions) -> Need | None:
-    """Return what a rate needs in one cell; None where one PostgreSQL or its relays are not enough."""
+def _cell(per_s: float, costs: Costs, assumed: Assumptions) -> Need:
+    """Return what a rate needs in one cell, whether or not there is such a one."""
     peak, each = per_s * assumed.peak_factor, cpu_us(costs, assumed)
     read_us = costs.read_again_us("relay")
-    relays = relays_for(peak, each["outbox_relay"] - read_us, read_us, assumed.utilisation)
-    if relays is None:
-        return None
+    relays = relays_for(peak, each["outbox_relay"] - read_us, read_us, assumed.utilisation) or BUCKETS + 1
     relays = max(relays, assumed.least_processes)
     each["outbox_relay"] += (relays - 1) * read_us
     each["postgres"] += (relays - 1) * costs.read_again_us("postgres")
     cores = {name: peak * us * _US / assumed.utilisation for name, us in each.items()}
-    wal_bytes, stored_bytes = written(costs, assumed, "wal_bytes"), costs.stored_bytes * assumed.table_slack
-    wal_mb_per_s = peak * wal_bytes / 1e6
-    if cores["postgres"] > assumed.cell_postgres_cores or wal_mb_per_s > assumed.cell_wal_mb_per_s:
-        return None
     processes = {
         "api_service": _processes(cores["api_service"], assumed),
         "outbox_relay": relays,
         "delivery_consumer": _processes(cores["delivery_consumer"], assumed),
         "dlq_consumer": assumed.least_processes,
     }
+    wal_bytes = written(costs, assumed, "wal_bytes")
     return Need(
         per_s=per_s,
         cells=1,
+        limits=(),
         cores=cores,
         processes=processes,
         connections=round(sum(count * costs.connections[name] for name, count in processes.items())),
         transactions_per_s=peak * written(costs, assumed, "transactions"),
         dead_rows_per_s=peak * written(costs, assumed, "dead_rows"),
-        wal_mb_per_s=wal_mb_per_s,
+        wal_mb_per_s=peak * wal_bytes / 1e6,
         wal_gb_per_day=per_s * wal_bytes * _DAY_S / 1e9,
         kafka_mb_per_s=peak * costs.kafka_bytes / 1e6,
         kafka_gb=per_s * costs.kafka_bytes * assumed.kafka_replicas * assumed.kafka_kept_h * 3_600 / 1e9,
-        disk_gb={days: per_s * stored_bytes * days * _DAY_S / 1e9 for days in assumed.retention_days},
+        disk_gb={
+            days: per_s * costs.stored_bytes * assumed.table_slack * days * _DAY_S / 1e9
+            for days in {*assumed.retention_days, assumed.cell_retention_days}
+        },
     )
+
+
+def _passed(cell: Need, assumed: Assumptions) -> tuple[str, ...]:
+    """Name the limits of one cell that it is beyond."""
+    limits = {
+        "relays": cell.processes["outbox_relay"] > BUCKETS,
+        "PostgreSQL's cores": cell.cores["postgres"] > assumed.cell_postgres_cores,
+        "WAL": cell.wal_mb_per_s > assumed.cell_wal_mb_per_s,
+        f"disk for {assumed.cell_retention_days} days": (
+            cell.disk_gb[assumed.cell_retention_days] > assumed.cell_disk_gb
+        ),
+    }
+    return tuple(name for name, passed in limits.items() if passed)
 
 
 def _processes(cores: float, assumed: Assumptions) -> int:
@@ -142,10 +161,11 @@ def _processes(cores: float, assumed: Assumptions) -> int:
     return max(assumed.least_processes, math.ceil(round(cores, 6)))
 
 
-def _times(cell: Need, cells: int) -> Need:
+def _times(cell: Need, cells: int, limits: tuple[str, ...]) -> Need:
     return Need(
         per_s=cell.per_s * cells,
         cells=cells,
+        limits=limits,
         cores={name: cores * cells for name, cores in cell.cores.items()},
         processes={name: count * cells for name, count in cell.processes.items()},
         connections=cell.connections * cells,

@@ -19,6 +19,8 @@ _MEANING: Final = {
     "kafka_kept_h": "hours that Kafka keeps a record",
     "retention_days": "days that ended notifications are kept, `RETENTION_DAYS`",
     "table_slack": "of the packed size: room that vacuum has freed, pages that are not full",
+    "cell_retention_days": "days that a cell's disk has to hold",
+    "cell_disk_gb": "GB of tables and indexes that one PostgreSQL is trusted with: more takes days to copy or restore",
     "cell_postgres_cores": "cores of the largest PostgreSQL that is trusted with a cell",
     "cell_wal_mb_per_s": "MB/s of WAL that one PostgreSQL writes, flushes and sends to a standby",
 }
@@ -150,7 +152,8 @@ def _rows(assumed: Assumptions) -> list[tuple[str, Callable[[Need], object]]]:
         return lambda need: need.disk_gb[days]
 
     return [
-        ("cells: PostgreSQL, Kafka and services of their own", lambda need: need.cells),
+        ("cells", lambda need: need.cells),
+        ("why not fewer", lambda need: ", ".join(need.limits) or "–"),
         *((f"{name}, processes", service(name)) for name in SERVICES),
         ("PostgreSQL, cores", lambda need: need.cores["postgres"]),
         ("PostgreSQL, connections", lambda need: f"{need.connections:,}"),
@@ -158,7 +161,7 @@ def _rows(assumed: Assumptions) -> list[tuple[str, Callable[[Need], object]]]:
         ("PostgreSQL, dead rows a second", lambda need: need.dead_rows_per_s),
         ("WAL, MB/s", lambda need: need.wal_mb_per_s),
         ("WAL, GB a day", lambda need: need.wal_gb_per_day),
-        *((f"tables and indexes, {days} days, GB", disk(days)) for days in assumed.retention_days),
+        *((f"tables and indexes, GB, days kept: {days}", disk(days)) for days in assumed.retention_days),
         ("Kafka, cores of one broker", lambda need: need.cores["kafka"]),
         ("Kafka, MB/s", lambda need: need.kafka_mb_per_s),
         ("Kafka, all replicas, GB", lambda need: need.kafka_gb),

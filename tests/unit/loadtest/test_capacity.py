@@ -57,9 +57,9 @@ def test_cpu_of_the_mix_is_summed_by_who_takes_it() -> None:
 
 def test_a_rate_is_doubled_for_the_peak_and_again_for_the_half_of_a_core_that_may_be_used() -> None:
     """10,000 a second are 20,000 at the peak; 250 µs each are 5 cores of delivery: ten are needed."""
-    need = needed(10_000, some_costs(), Assumptions())
+    need = needed(10_000, some_costs(), Assumptions(cell_disk_gb=40_000))
 
-    assert need.cells == 1
+    assert (need.cells, need.limits) == (1, ())
     assert need.cores["delivery_consumer"] == pytest.approx(10.0)
     assert need.cores["api_service"] == pytest.approx(2.36)
     assert need.cores["postgres"] == pytest.approx(4.32)
@@ -69,7 +69,7 @@ def test_a_rate_is_doubled_for_the_peak_and_again_for_the_half_of_a_core_that_ma
 
 def test_bytes_a_second_are_of_the_peak_and_bytes_a_day_of_the_average() -> None:
     """0.1 × 4,000 + 0.9 × 1,500 + 200 + 1,000 = 2,950 bytes of WAL; 1.2 × 1,200 bytes stay."""
-    need = needed(10_000, some_costs(), Assumptions())
+    need = needed(10_000, some_costs(), Assumptions(cell_disk_gb=40_000))
 
     assert need.wal_mb_per_s == pytest.approx(59.0)
     assert need.wal_gb_per_day == pytest.approx(2_548.8)
@@ -89,18 +89,32 @@ def test_a_small_rate_still_has_two_of_each() -> None:
 
 def test_what_one_postgresql_cannot_write_takes_several_cells() -> None:
     """590 MB/s of WAL where one writes 200: three cells, each with relays of its own for a third of the rows."""
-    need = needed(100_000, some_costs(), Assumptions())
+    need = needed(100_000, some_costs(), Assumptions(cell_disk_gb=1e9))
 
-    assert need.cells == 3
+    assert (need.cells, need.limits) == (3, ("WAL",))
     assert need.wal_mb_per_s == pytest.approx(590.0)
     assert need.processes["outbox_relay"] == 9  # 66,667 × 20 µs in a cell, half of a core each
     assert need.processes["delivery_consumer"] == 102  # 33.3 in a cell, none half
     assert need.disk_gb[1] == pytest.approx(12_441.6)
 
 
+def test_what_one_disk_cannot_hold_takes_several_cells() -> None:
+    """37,325 GB in 30 days where one holds 20,000; kept for 10 days it is one."""
+    assert needed(10_000, some_costs(), Assumptions()).limits == ("disk for 30 days",)
+    assert needed(10_000, some_costs(), Assumptions()).cells == 2
+    assert needed(10_000, some_costs(), Assumptions(cell_retention_days=10)).cells == 1
+
+
+def test_what_relays_cannot_read_takes_several_cells() -> None:
+    """With 5 µs to read a row, 100,000 at the peak make any number of relays half busy."""
+    relays = some_costs(scaling={"relay": RELAYS})
+
+    assert "relays" in needed(50_000, relays, Assumptions(cell_disk_gb=1e9)).limits
+
+
 def test_what_fits_into_no_cell_is_refused() -> None:
     """However small the share."""
-    with pytest.raises(DoesNotFitError):
+    with pytest.raises(DoesNotFitError, match="WAL"):
         needed(100, some_costs(), Assumptions(cell_wal_mb_per_s=1e-9))
 
 
