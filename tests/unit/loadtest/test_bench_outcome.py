@@ -57,6 +57,24 @@ def test_a_result_holds_each_round_and_each_promise() -> None:
     assert made.held
 
 
+def test_other_figures_are_drawn_where_they_belong() -> None:
+    """By the unit at the end of their names."""
+    found = an_outcome()
+    figures = {"p99_ms": 4.0, "all_mib": 90.0, "wal_bytes": 2_000.0, "core_percent": 2.0}
+    found.samples = {"ours": [Sample(0, 1.0, {}, figures)]}
+
+    made = result([found], Plan(rounds=1, quick=False, seed=3), command="", started_at="2030-01-31T09:00:00+00:00",
+                  took_s=1.0, versions={}, machine={}, settings={}, broken_off=None)  # fmt: skip
+
+    drawn = {series.name.rpartition(" ")[2]: (series.group, series.unit) for series in made.series[1:]}
+    assert drawn == {
+        "p99_ms": ("latency", "ms"),
+        "all_mib": ("memory", "MiB"),
+        "wal_bytes": ("database", "bytes"),
+        "core_percent": ("cpu", "percent"),
+    }
+
+
 def test_a_quick_run_judges_nothing() -> None:
     """Its sizes are too small."""
     made = a_result(quick=True)
