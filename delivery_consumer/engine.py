@@ -207,14 +207,19 @@ class Engine:
         """Wait for a claimed job; end it, or give it back if it must not begin any more."""
         job = await self._claimed.take()
         self._look_for_work()
-        if job.taken_over:
-            self._drop(job, "taken_over")
-        elif job.source.leaving:
-            self._release(job, "partition_left")
-        elif reason := self._deliverer.unsendable(job):
-            self._release(job, reason)
+        if self._turn_away(job):
+            self._claimed.unpark(job.destination)  # those that wait for its end would wait for ever
         elif not self._claimed.park(job):
             await self._end(job)
+
+    def _turn_away(self, job: Job) -> bool:
+        if job.taken_over:
+            self._drop(job, "taken_over")
+        elif reason := "partition_left" if job.source.leaving else self._deliverer.unsendable(job):
+            self._release(job, reason)
+        else:
+            return False
+        return True
 
     async def _end(self, job: Job) -> None:
         if destination := job.destination if job.holds_slot else None:
@@ -226,7 +231,7 @@ class Engine:
             self._pace.note_end()
             if destination:
                 destination.under_way -= 1
-                self._claimed.unpark(destination)
+            self._claimed.unpark(destination)
             self._lanes.give_up_slot(job)  # its key goes on when the outcome is stored: until then the next is early
             self._look_for_work()
 

@@ -233,9 +233,12 @@ class Claimed:
         self._parked.setdefault(destination, deque()).append(job)
         return True
 
-    def unpark(self, destination: Destination) -> None:
-        """Let as many parked jobs be taken as their destination has slots for; one too many is parked again."""
-        if (queue := self._parked.get(destination)) is None:
+    def unpark(self, destination: Destination | None) -> None:
+        """Let as many parked jobs be taken as their destination has slots for; one too many is parked again.
+
+        To be called whenever a job that was let out has ended, or will not begin.
+        """
+        if destination is None or (queue := self._parked.get(destination)) is None:
             return
         free = self._free(destination)
         for _ in range(len(queue) if free is None else min(len(queue), free)):
@@ -245,8 +248,11 @@ class Claimed:
 
     def take_out_leaving(self) -> list[Job]:
         """Remove and return the jobs of partitions that leave."""
-        parked = [job for destination in list(self._parked) for job in split_leaving(self._parked[destination])]
-        return split_leaving(self._jobs) + parked
+        parked = [job for queue in self._parked.values() for job in split_leaving(queue)]
+        leaving = split_leaving(self._jobs) + parked
+        for destination in list(self._parked):
+            self.unpark(destination)  # some of those that leave had been let out
+        return leaving
 
     def _wake(self) -> None:
         while self._idle:

@@ -9,7 +9,7 @@ from delivery_consumer.destinations import Destination, Limits, Pace
 from delivery_consumer.store import Answer
 from shared.db.notifications import Ticket
 from shared.records import Record
-from tests.unit.delivery_consumer.fakes import NORMAL, Bench, until_blocked
+from tests.unit.delivery_consumer.fakes import HIGH, NORMAL, Bench, until_blocked
 
 CLAIM_S = 0.01
 
@@ -147,3 +147,51 @@ async def test_what_waits_for_its_slot_is_given_back_with_its_partition() -> Non
     assert bench.store.released == [(ids[1], False)]
     never.set()
     await asyncio.wait([worker, leaving])
+
+
+async def one_under_way_two_wait(bench: Bench, gate: asyncio.Event) -> tuple["asyncio.Task[None]", list[str]]:
+    """A destination with one slot, a call under way until the gate opens, and two jobs claimed ahead, of two lanes."""
+    bench.provider.limits = Limits(slots=1, first_slots=1, waiting=None)
+
+    async def wait(_: Record) -> None:
+        await gate.wait()
+
+    bench.provider.behave = wait
+    ids = bench.records(1)
+    [destination] = bench.deliverer.destinations.known.values()
+    await bench.engine.claim_once()
+    worker = asyncio.create_task(bench.engine.work_once())
+    await until_blocked()
+    for topic, expires_in_s in ((HIGH, 5.0), (NORMAL, None)):
+        destination.pace.ahead, bench.store.expires_in_s = 2, expires_in_s
+        ids += bench.records(1, topic=topic)
+        await bench.engine.claim_once()
+        await bench.engine.work_once()
+    assert (bench.sent, bench.engine.waiting_for_workers) == (ids[:1], 0)
+    return worker, ids
+
+
+async def test_one_that_expires_while_it_waits_for_its_slot_leaves_it_to_the_next() -> None:
+    """No attempt of its own ends, which would let the next one out."""
+    bench, gate = Bench(), asyncio.Event()
+    worker, ids = await one_under_way_two_wait(bench, gate)
+
+    bench.clock.now += 10
+    gate.set()
+    await worker
+    await bench.work()
+
+    assert bench.sent == [ids[0], ids[2]]
+
+
+async def test_one_that_leaves_when_its_slot_has_come_free_leaves_it_to_the_next() -> None:
+    """It had been let out, and no worker had taken it."""
+    bench, gate = Bench(), asyncio.Event()
+    worker, ids = await one_under_way_two_wait(bench, gate)
+
+    gate.set()
+    await worker
+    await bench.engine.give_back([(HIGH, 0)], timeout_s=0)
+    await bench.work()
+
+    assert bench.sent == [ids[0], ids[2]]
