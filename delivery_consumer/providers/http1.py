@@ -17,6 +17,10 @@ _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 _NO_BODY: Final = frozenset({204, 304})
 
 
+class BadRequestError(Exception):
+    """A part of the request would add a line of its own."""
+
+
 class BadResponseError(Exception):
     """The bytes are no HTTP/1 response."""
 
@@ -33,11 +37,11 @@ class Head:
 
 
 def encode_request(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """Return a request as bytes; raises ValueError if any part would add a line of its own."""
+    """Return a request as bytes. Raises BadRequestError."""
     lines = [b"%b %b HTTP/1.1" % (method, target), *(b"%b: %b" % pair for pair in headers)]
     head = b"\r\n".join(lines)
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
-        raise ValueError("a line break or NUL in a request head")
+        raise BadRequestError("a line break or NUL in a request head")
     return b"%b\r\n\r\n%b" % (head, body)
 
 

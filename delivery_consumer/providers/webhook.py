@@ -3,11 +3,11 @@
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import httpx
 import orjson
@@ -16,8 +16,9 @@ from delivery_consumer.destinations import Limits
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
 from delivery_consumer.providers import Attempt, Receipt
 from delivery_consumer.providers.connecting import Connector, ForbiddenAddressError, NoAnswerError, NotSentError
+from delivery_consumer.providers.http1 import BadRequestError
 from delivery_consumer.providers.signing import signature
-from delivery_consumer.providers.transport import OriginTransport
+from delivery_consumer.providers.transport import Answer, OriginTransport, Target, origin_of
 from delivery_consumer.settings import WebhookSettings
 from shared.records import Record
 
@@ -36,6 +37,18 @@ _RESERVED: Final = frozenset(
 _RESERVED_PREFIXES: Final = ("webhook-", "proxy-", "sec-")
 
 
+class Transport(Protocol):
+    """What posts: OriginTransport, or what stands in for it."""
+
+    async def post(self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+        """Post a body once. Raises NotSentError, NoAnswerError or BadRequestError."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close idle connections."""
+        ...
+
+
 class WebhookProvider:
     """Posts notifications to URLs.
 
@@ -51,57 +64,51 @@ class WebhookProvider:
         self,
         settings: WebhookSettings,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._keys, self._now = settings.secrets, now
         self.timeout_s = settings.timeout_s
         self.limits = Limits(slots=settings.concurrency, first_slots=1, waiting=WAITING)
-        # The transport without httpx's client around it: redirects, cookies, proxies and logins are what the client
-        # would add, and each would have to be switched off again.
         self._transport = transport or OriginTransport(
             Connector(allowed=settings.allowed_networks), timeout_s=settings.timeout_s
         )
 
     def destination(self, record: Record) -> str:
         """Return the origin, such as https://example.org:443."""
-        return _target(record.recipient)[1]
+        return _reached(record).origin
 
     async def send(self, record: Record, attempt: Attempt) -> Receipt:
         """Post one notification."""
-        request = self.request(record, attempt)
+        body = body_of(record)
         try:
-            response = await self._transport.handle_async_request(request)
+            answer = await self._transport.post(_reached(record).target, self.headers(record, attempt, body), body)
         except ForbiddenAddressError as error:
             raise PermanentDeliveryError(error.reason) from error
         except NotSentError as error:
             raise TransientDeliveryError(error.reason) from error
         except NoAnswerError as error:
             raise UnknownOutcomeError(error.reason) from error
-        except httpx.LocalProtocolError as error:
+        except BadRequestError as error:
             raise PermanentDeliveryError("bad_request") from error
-        return _judge(response, self._now())
+        return _judge(answer, self._now())
 
-    def request(self, record: Record, attempt: Attempt) -> httpx.Request:
-        """Build the request of an attempt: the same body each time, its own timestamp and signature."""
-        url, _ = _target(record.recipient)
-        body = body_of(record)
+    def headers(self, record: Record, attempt: Attempt, body: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the headers of an attempt: the same each time but for its number, its timestamp and its signature."""
         timestamp = int(self._now())
+        signed = signature(self._keys, webhook_id=record.id, timestamp=timestamp, body=body)
         headers = [
             *_own_headers(record),
-            ("Host", url.netloc.decode("ascii")),
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("User-Agent", USER_AGENT),
-            ("Accept-Encoding", "identity"),
-            ("webhook-id", record.id),
-            ("webhook-timestamp", str(timestamp)),
-            ("webhook-signature", signature(self._keys, webhook_id=record.id, timestamp=timestamp, body=body)),
-            ("notification-attempt", str(attempt.number)),
+            *_reached(record).headers,
+            (b"Content-Length", b"%d" % len(body)),
+            (b"webhook-id", record.id.encode()),
+            (b"webhook-timestamp", b"%d" % timestamp),
+            (b"webhook-signature", signed.encode()),
+            (b"notification-attempt", b"%d" % attempt.number),
         ]
         if attempt.traceparent:
-            headers.append(("traceparent", attempt.traceparent))
-        return httpx.Request("POST", url, headers=headers, content=body)
+            headers.append((b"traceparent", attempt.traceparent.encode()))
+        return headers
 
     async def aclose(self) -> None:
         """Close idle connections."""
@@ -141,18 +148,19 @@ def retry_after_s(value: str | None, now: float) -> float | None:
     return min(delay_s, MAX_RETRY_AFTER_S) if math.isfinite(delay_s) and delay_s > 0 else None
 
 
-def _judge(response: httpx.Response, now: float) -> Receipt:
-    status = response.status_code
+def _judge(answer: Answer, now: float) -> Receipt:
+    status = answer.status
     reason = f"http_{status}"
-    if response.is_success:
+    if 200 <= status < 300:
         return Receipt(reason)
     if status >= 500 or status in _TRANSIENT:
-        delay_s = retry_after_s(response.headers.get("retry-after"), now)
+        asked = next((value.decode("latin-1") for name, value in answer.headers if name == b"retry-after"), None)
+        delay_s = retry_after_s(asked, now)
         raise TransientDeliveryError(reason, retry_after_s=delay_s, answered=True)
     raise PermanentDeliveryError(reason, answered=True, suppress="gone" if status == 410 else None)
 
 
-def _own_headers(record: Record) -> list[tuple[str, str]]:
+def _own_headers(record: Record) -> list[tuple[bytes, bytes]]:
     headers = []
     for name, value in record.headers.items():
         lower = name.lower()
@@ -160,18 +168,36 @@ def _own_headers(record: Record) -> list[tuple[str, str]]:
             continue
         if not (isinstance(value, str) and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise PermanentDeliveryError("bad_header")
-        headers.append((name, value.strip()))
+        headers.append((name.encode(), value.strip().encode()))
     return headers
 
 
+class _Reached(NamedTuple):
+    """What a URL comes to."""
+
+    target: Target
+    origin: str
+    headers: tuple[tuple[bytes, bytes], ...]  # of every request
+
+
+def _reached(record: Record) -> _Reached:
+    return _read_url(record.recipient)
+
+
 @lru_cache(maxsize=4096)
-def _target(recipient: str) -> tuple[httpx.URL, str]:
-    """Return the URL of a recipient and its origin."""
+def _read_url(text: str) -> _Reached:
     try:
-        url = httpx.URL(recipient).copy_with(fragment=None)
+        url = httpx.URL(text)
     except (httpx.InvalidURL, ValueError, UnicodeError) as error:
         raise PermanentDeliveryError("bad_url") from error
-    host, port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
-    if url.scheme not in ("http", "https") or not _HOST.fullmatch(host) or url.userinfo or port > 65_535:
+    scheme, host, port = origin = origin_of(url)
+    if scheme not in ("http", "https") or not _HOST.fullmatch(host) or url.userinfo or port > 65_535:
         raise PermanentDeliveryError("bad_url")
-    return url, f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    headers = (
+        (b"Host", url.netloc),
+        (b"Content-Type", b"application/json"),
+        (b"User-Agent", USER_AGENT.encode()),
+        (b"Accept-Encoding", b"identity"),
+    )
+    name = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return _Reached(Target(origin, url.raw_path), name, headers)

@@ -4,18 +4,20 @@ BENCH_STOCK_CONNECTIONS is the client's connection limit; 0 leaves httpx's defau
 """
 
 import os
+from collections.abc import Sequence
 
 import httpx
 
 from delivery_consumer import __main__, service
 from delivery_consumer.providers import Provider
 from delivery_consumer.providers.connecting import NoAnswerError, NotSentError
+from delivery_consumer.providers.transport import Answer, Target
 from delivery_consumer.providers.webhook import WebhookProvider
 from delivery_consumer.settings import Settings
 from shared.model import Channel
 
 
-class StockTransport(httpx.AsyncBaseTransport):
+class StockTransport:
     """Hands each request to one AsyncClient."""
 
     def __init__(self, *, timeout_s: float, connections: int) -> None:
@@ -24,14 +26,17 @@ class StockTransport(httpx.AsyncBaseTransport):
         # No proxies of the environment: looking for one would only slow it down.
         self._client = httpx.AsyncClient(timeout=timeout_s, trust_env=False, **options)  # type: ignore[arg-type]
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def post(self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Send one request."""
+        scheme, host, port = target.origin
+        url = httpx.URL(scheme=scheme, host=host, port=port, raw_path=target.path)
         try:
-            return await self._client.send(request)
+            response = await self._client.post(url, headers=list(headers), content=body)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NotSentError("connect_failed") from error
         except httpx.HTTPError as error:
             raise NoAnswerError("no_answer") from error
+        return Answer(response.status_code, response.headers.raw, response.content)
 
     async def aclose(self) -> None:
         """Close the client."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ipaddress import ip_network
 
+import httpx
 import pytest
 import standardwebhooks
 
@@ -16,6 +17,8 @@ from delivery_consumer.errors import (
     UnknownOutcomeError,
 )
 from delivery_consumer.providers import Attempt
+from delivery_consumer.providers.connecting import Connector, ForbiddenAddressError
+from delivery_consumer.providers.transport import OriginTransport
 from delivery_consumer.providers.webhook import WebhookProvider
 from delivery_consumer.settings import WebhookSettings
 from shared.model import Channel, uuid7
@@ -312,3 +315,22 @@ async def test_an_answer_given_before_the_body_was_read_counts(then: str) -> Non
         with pytest.raises(PermanentDeliveryError, match="http_413"):
             await provider.send(a_record(server.port, payload={"x": "y" * 20_000_000}), Attempt(1))
     await provider.aclose()
+
+
+async def test_an_httpx_client_on_the_transport_is_guarded_too() -> None:
+    """For providers of other channels: httpx's requests and answers, our connections."""
+    async with raw_server(answering(status(200, "x-answer: yes", body=b"fine"))) as server:
+        url = f"http://127.0.0.1:{server.port}/send?to=me"
+        guarded = httpx.AsyncClient(transport=OriginTransport(Connector(), timeout_s=1.0))
+        allowed = httpx.AsyncClient(
+            transport=OriginTransport(Connector(allowed=SETTINGS.allowed_networks), timeout_s=1.0)
+        )
+        async with guarded, allowed:
+            with pytest.raises(ForbiddenAddressError):
+                await guarded.post(url, json={"to": "me"})
+            answers = [await allowed.post(url, json={"to": "me"}) for _ in range(2)]
+
+    assert [(answer.status_code, answer.text, answer.headers["x-answer"]) for answer in answers] == [
+        (200, "fine", "yes")
+    ] * 2
+    assert server.connections == 1

@@ -1,5 +1,6 @@
 """The webhook provider without a network: httpx's mock transport answers."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
 from delivery_consumer.providers import Attempt, Receipt
 from delivery_consumer.providers.connecting import ForbiddenAddressError, NoAnswerError, NotSentError
+from delivery_consumer.providers.transport import Answer, Target
 from delivery_consumer.providers.webhook import MAX_RETRY_AFTER_S, WebhookProvider, retry_after_s
 from delivery_consumer.settings import WebhookSettings
 from shared.model import Channel
@@ -31,10 +33,27 @@ def a_notification(**fields: Any) -> Record:
     return Record(**values | fields)
 
 
+class Handled:
+    """Posts to a function that takes an httpx.Request and returns an httpx.Response."""
+
+    def __init__(self, handler: Callable[[httpx.Request], httpx.Response]) -> None:
+        self._handler = handler
+
+    async def post(self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+        """Post."""
+        scheme, host, port = target.origin
+        url = httpx.URL(scheme=scheme, host=host, port=port, raw_path=target.path)
+        response = self._handler(httpx.Request("POST", url, headers=list(headers), content=body))
+        return Answer(response.status_code, [(n.lower(), v) for n, v in response.headers.raw], response.content)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
 def provider(handler: Any) -> WebhookProvider:
     """A provider whose requests go to `handler`."""
     settings = WebhookSettings((b"k" * 32,), 15, (), 50)
-    return WebhookProvider(settings, transport=httpx.MockTransport(handler), now=lambda: NOW)
+    return WebhookProvider(settings, transport=Handled(handler), now=lambda: NOW)
 
 
 def webhook_answering(status: int, **headers: str) -> WebhookProvider:
@@ -75,20 +94,22 @@ async def test_what_the_transport_saw_decides(raised: Exception, expected: type[
         await provider(fail).send(a_notification(), Attempt(1))
 
 
-def test_attempts_differ_in_number_time_and_signature_only() -> None:
+async def test_attempts_differ_in_number_time_and_signature_only() -> None:
     """The id and the body's bytes are the same at every attempt."""
-    clock = [NOW]
-    one = WebhookProvider(
-        WebhookSettings((b"k" * 32,), 15, (), 50),
-        transport=httpx.MockTransport(lambda _: httpx.Response(200)),
-        now=lambda: clock[0],
-    )
+    clock, sent = [NOW], list[httpx.Request]()
+
+    def keep(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200)
+
+    one = WebhookProvider(WebhookSettings((b"k" * 32,), 15, (), 50), transport=Handled(keep), now=lambda: clock[0])
     record = a_notification(payload={"b": 1, "a": [None, 2.5]}, metadata={"ü": "é"})
 
-    first = one.request(record, Attempt(1))
+    await one.send(record, Attempt(1))
     clock[0] += 60
-    second = one.request(record, Attempt(2))
+    await one.send(record, Attempt(2))
 
+    first, second = sent
     assert first.content == second.content
     different = {name for name in first.headers if first.headers[name] != second.headers[name]}
     assert different == {"webhook-timestamp", "webhook-signature", "notification-attempt"}
