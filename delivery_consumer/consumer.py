@@ -26,7 +26,10 @@ from shared.lifecycle import DRAIN_S
 
 log = logging.getLogger(__name__)
 
-POLL_S: Final = 0.05
+POLL_S: Final = 0.2
+POLL_WHILE_PAUSED_S: Final = 0.05
+FETCH_WAIT_MS: Final = 100
+"""A topic that was paused, and goes on, waits for the next poll and for the fetch that is under way to its broker."""
 COMMIT_EVERY_S: Final = 1.0
 GAUGES_EVERY_S: Final = 5.0
 REVOKE_WITHIN_S: Final = 60.0
@@ -122,7 +125,7 @@ class Pump:
 
     def _new_consumer(self) -> Consumer:
         config = self._config | {"error_cb": self._on_error, "on_commit": self._on_commit}
-        consumer = Consumer(config, logger=quiet_logger(log))
+        consumer = Consumer(config | {"fetch.wait.max.ms": FETCH_WAIT_MS}, logger=quiet_logger(log))
         consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         self._fault, self._began_at = _UNASSIGNED, time.monotonic()
         return consumer
@@ -145,7 +148,8 @@ class Pump:
 
     def poll_once(self, consumer: Consumer) -> int:
         """Hand over what has arrived, waiting a moment for the first; do what the loop asked for."""
-        first = consumer.poll(POLL_S)  # returns with the first record; consume() would wait for more
+        # It returns with the first record; consume() would wait for more.
+        first = consumer.poll(POLL_WHILE_PAUSED_S if self._paused else POLL_S)
         messages = [first, *consumer.consume(STATEMENT_ROWS - 1, 0)] if first is not None else []
         batch = [received for message in messages if (received := _received(message)) is not None]
         if batch:

@@ -28,7 +28,7 @@ from shared.records import Topics, decode_headers
 
 log = logging.getLogger(__name__)
 
-_POLL_WAIT_S: Final = 0.1
+_POLL_WAIT_S: Final = 0.25
 _ASK_EVERY_S: Final = 2.0
 
 

@@ -48,7 +48,6 @@ def consumer_config(settings: KafkaSettings, *, client_id: str, group: str) -> d
         "auto.offset.reset": "earliest",  # librdkafka's default, largest, skips what came while offsets were lost
         "fetch.queue.backoff.ms": 10,  # the default stops fetching for a whole second when the local queue is full
         "queued.min.messages": 200,  # of each partition; what was fetched of one that is paused is thrown away
-        "fetch.wait.max.ms": 100,  # one fetch is under way to a broker: a topic that was paused waits for it
         "max.partition.fetch.bytes": 131_072,
         "queued.max.messages.kbytes": 32_768,  # bounds memory whatever the size of records
         "max.poll.interval.ms": 300_000,
