@@ -12,6 +12,7 @@ from psycopg_pool import ConnectionPool
 from api_service import finishing, openapi, problems, queries, tracing
 from api_service.database import Database, DatabaseUnavailableError
 from api_service.direct import Direct
+from api_service.faults import forget_frames
 from api_service.finishing import Begun
 from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
@@ -88,11 +89,13 @@ def _refuse_unknown_parameters() -> None:
 
 def _answer_problem(problem: Problem) -> Response:
     flask.g.problem = problem.code
+    forget_frames(problem)
     return problems.respond(problem, ids().request_id)
 
 
 def _answer_unavailable(error: DatabaseUnavailableError) -> Response:
     flask.g.problem = error.reason
+    forget_frames(error)
     return problems.respond(problems.unavailable(_how_to_repeat()), ids().request_id)
 
 
@@ -108,9 +111,10 @@ def _how_to_repeat() -> str:
     return "whether anything was done is unknown: look first, then repeat this"
 
 
-def _answer_bug(_error: Exception) -> Response:
+def _answer_bug(error: Exception) -> Response:
     """Answer a bug of ours: it ends its request, not the worker, and is told to the log alone."""
     log.exception("request_failed", extra={"request_id": ids().request_id})
+    forget_frames(error)
     return problems.respond(problems.internal_error(), ids().request_id)
 
 

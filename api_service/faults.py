@@ -51,3 +51,17 @@ def field_faults(messages: Any, pointer: str = "") -> Iterator[FieldFault]:
 def escape(name: str) -> str:
     """Return a name as a reference token of a JSON pointer, cut where a client sent something absurd."""
     return name[:200].replace("~", "~0").replace("/", "~1")
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of the frames of an error that was dealt with, and of those it came from.
+
+    They hold the request, often the error itself too: a cycle, and cycles are looked for seldom.
+    """
+    known: list[BaseException] = []
+    found: list[BaseException | None] = [error]
+    while found:
+        if (one := found.pop()) is not None and one not in known:
+            known.append(one)
+            one.__traceback__ = None
+            found += (one.__cause__, one.__context__)

@@ -16,6 +16,7 @@ from api_service import (
     suppression_answers,
     suppression_schemas,
 )
+from api_service.faults import forget_frames
 from api_service.routing import Routes
 from api_service.services import ids
 
@@ -35,6 +36,7 @@ class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types
     DEFAULT_ERROR_RESPONSE_NAME = None  # each operation names its problems
 
     def handle_http_exception(self, error: HTTPException) -> Response:
+        forget_frames(error)
         return problems.respond(problems.from_http_exception(error), ids().request_id)
 
 

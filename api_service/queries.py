@@ -9,7 +9,7 @@ from werkzeug.datastructures import MultiDict
 
 from api_service import fields
 from api_service.addresses import MAX_URL_CHARS
-from api_service.faults import Fault, FaultyValueError, field_faults
+from api_service.faults import Fault, FaultyValueError, field_faults, forget_frames
 from api_service.paging import DEFAULT_LIMIT, MAX_LIMIT
 from api_service.problems import ParameterFault, invalid
 from shared.model import BreakerState, Channel, FailureClass, Status
@@ -162,6 +162,7 @@ def load(schema: ma.Schema, args: "MultiDict[str, str]") -> dict[str, Any]:
             ParameterFault("parameter", found.pointer.removeprefix("/"), found.fault)
             for found in field_faults(error.messages)
         ]
+        forget_frames(error)
     if faults:
         raise invalid(faults)
     return found

@@ -11,7 +11,7 @@ from marshmallow import RAISE, ValidationError
 
 from api_service import addresses, fields, texts
 from api_service.accept import NotificationRequest
-from api_service.faults import Fault, FieldFault, field_faults
+from api_service.faults import Fault, FieldFault, field_faults, forget_frames
 from api_service.plain import PlainReader
 from shared.model import Channel, OnUnknown, Priority
 
@@ -187,6 +187,7 @@ def judged(body: Any, default_webhook_url: str | None = None) -> NotificationReq
         data, messages = dict(schema.load(body)), {}
     except ValidationError as error:
         data, messages = dict(error.valid_data or {}), _explained(error.messages)
+        forget_frames(error)
     if data.get("channel") is Channel.WEBHOOK and "recipient" not in body:
         if default_webhook_url is None:
             messages["recipient"] = [Fault("required", "a webhook needs a URL: this service has no default one")]

@@ -6,7 +6,7 @@ from typing import Any, Final
 from marshmallow import ValidationError
 
 from api_service import addresses, fields
-from api_service.faults import FaultyValueError, FieldFault, field_faults
+from api_service.faults import FaultyValueError, FieldFault, field_faults, forget_frames
 from api_service.persons import MAX_BY_CHARS, MAX_NOTE_CHARS, checked_by, checked_note
 from api_service.problems import invalid
 from api_service.schemas import StrictSchema
@@ -51,6 +51,7 @@ def load_suppress(body: Any) -> dict[str, Any]:
         found = dict(_SUPPRESS.load(body))
     except ValidationError as error:
         found, faults = dict(error.valid_data or {}), list(field_faults(error.messages))
+        forget_frames(error)
     if "channel" in found and "recipient" in found:
         try:
             found["recipient"] = _CHECKS[found["channel"]](found["recipient"])
