@@ -153,7 +153,7 @@ class Relay:
 
     def _exchange(self, conn: Connection[Any], batch: Batch | None) -> int:
         """Delete, ask and produce at once: PostgreSQL works on the first two while librdkafka is given its rows."""
-        may_read = self._may_read()
+        may_read = self._may_read(landed=batch)
         if batch is None and not self._page:  # nothing to do meanwhile, and a pipeline costs as much as the question
             return self._take(self._reader.ask(conn, limit=self._settings.batch_rows)) if may_read else 0
         with conn.pipeline() as pipeline:
@@ -209,12 +209,12 @@ class Relay:
             self._rewind = True  # rows of these buckets were passed over until now
             log.info("buckets_taken", extra={"held": len(self._mine), "wanted": len(wanted)})
 
-    def _may_read(self) -> bool:
-        """Tell whether rows may be read; a change of share, or a rewind, waits until all that was read has landed."""
+    def _may_read(self, *, landed: Batch | None) -> bool:
+        """Tell whether rows may be read; a change of share, or a rewind, waits until all that was read is deleted."""
         if self._reader.gap_count > MAX_GAPS:
             self._rewind = True
         if self._surplus or self._rewind:
-            if self._flight or self._page:
+            if self._flight or self._page or landed:
                 return False
             self._change_share()
         return bool(self._mine) and self._flight.has_room

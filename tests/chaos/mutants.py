@@ -112,7 +112,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "relays_hand_over", "I12", "published_twice published_out_of_order",
         (
             "outbox_relay.relay",
-            "            if self._flight or self._page:\n                return False\n",
+            "            if self._flight or self._page or landed:\n                return False\n",
             "",
         ),
     ),

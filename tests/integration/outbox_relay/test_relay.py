@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer
 
-from outbox_relay import metrics
+from outbox_relay import buckets, metrics
 from outbox_relay.relay import Relay
 from outbox_relay.settings import Settings
 from shared.db import outbox
@@ -243,6 +243,42 @@ def test_page_with_large_values_is_read_again_up_to_its_bound(database: Database
 
     sizes = {row.seq: len(row.value) for row in page.rows}
     assert list(sizes.items()) == [(1, 10), (2, 10), (3, 10), (4, 10), (5, large), (6, 10)]
+
+
+def test_what_landed_is_deleted_before_its_bucket_is_given_up(
+    database: Database, topics: FreshTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I12: another relay that takes the bucket at once would publish it a second time."""
+    append(database, topics.names.lanes(Channel.EMAIL)[0], 50)
+    seen = Mock()
+    seen.attach_mock(Mock(side_effect=outbox.delete), "delete")
+    seen.attach_mock(Mock(side_effect=buckets.give_up), "give_up")
+    monkeypatch.setattr(outbox, "delete", seen.delete)
+    monkeypatch.setattr(buckets, "give_up", seen.give_up)
+    relay = Relay(settings_for(database, topics), threading.Event())
+
+    while not relay._flight:
+        relay.run_once()
+    relay._surplus, relay._next_rebalance = frozenset(range(32)), float("inf")
+    while not seen.give_up.called:
+        relay.run_once()
+    relay._session.drop()
+
+    assert [name for name, *_ in seen.mock_calls] == ["delete", "give_up"]
+
+
+def test_a_bug_in_a_deletion_is_not_taken_for_an_outage(
+    database: Database, topics: FreshTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage would be waited out for ever; a bug ends the process."""
+    append(database, topics.names.lanes(Channel.EMAIL)[0], 50)
+    monkeypatch.setattr(outbox, "delete", lambda conn, _: conn.execute("DELETE FROM outbox WHERE nonsense"))
+    relay = Relay(settings_for(database, topics), threading.Event())
+
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        while True:
+            relay.run_once()
+    relay._session.drop()
 
 
 def test_buckets_move_to_the_relay_that_stays(database: Database, topics: FreshTopics) -> None:
