@@ -4,6 +4,7 @@ from typing import Any, LiteralString
 
 import orjson
 import psycopg
+from psycopg.generators import send
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
@@ -60,6 +61,7 @@ def send_off(pipeline: psycopg.Pipeline) -> None:
     """
     pipeline._enqueue_sync()
     pipeline._conn.wait(pipeline._communicate_gen())
+    pipeline._conn.wait(send(pipeline.pgconn))  # of much, that has sent what the socket took
 
 
 class DatabaseNotReadyError(psycopg.OperationalError):
