@@ -6,11 +6,12 @@ libpq does for it. Here that is known beforehand, and libpq is called through `p
 
 import functools
 import re
-import zlib
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Final, LiteralString, NamedTuple
+from weakref import WeakSet
 
-from psycopg import Connection, OperationalError, errors, pq
+from psycopg import Connection, DataError, OperationalError, errors, pq
 
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
 _NO_SUCH_STATEMENT: Final = b"26000"
@@ -20,6 +21,7 @@ class _Statement(NamedTuple):
     name: bytes
     text: bytes  # with $1, $2 and so on
     parameters: tuple[str, ...]
+    known_to: WeakSet[Connection[Any]]
 
 
 def execute(conn: Connection[Any], query: LiteralString, values: Mapping[str, str | bytes | None]) -> None:
@@ -29,18 +31,22 @@ def execute(conn: Connection[Any], query: LiteralString, values: Mapping[str, st
     psycopg runs it: it begins a transaction where there has to be one, and a statement that the server does not know
     would end one. Raises psycopg.Error.
     """
-    if conn.autocommit and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+    if conn.autocommit and _waits_for_nothing(conn.pgconn):
         with conn.lock:
             _execute_alone(conn, _statement(query), values)
     else:
         conn.execute(query, values)
 
 
+def _waits_for_nothing(pgconn: pq.abc.PGconn) -> bool:
+    return pgconn.transaction_status == pq.TransactionStatus.IDLE and pgconn.pipeline_status == pq.PipelineStatus.OFF
+
+
 @functools.cache
 def _statement(query: str) -> _Statement:
     names = tuple(dict.fromkeys(_NAMED.findall(query)))
     text = _NAMED.sub(lambda match: f"${names.index(match[1]) + 1}", query).encode()
-    return _Statement(b"prepared_%08x" % zlib.crc32(text), text, names)
+    return _Statement(b"prepared_" + blake2b(text, digest_size=8).hexdigest().encode(), text, names, WeakSet())
 
 
 def _execute_alone(conn: Connection[Any], statement: _Statement, values: Mapping[str, str | bytes | None]) -> None:
@@ -49,14 +55,22 @@ def _execute_alone(conn: Connection[Any], statement: _Statement, values: Mapping
     for name in statement.parameters:
         value = values[name]
         is_binary = isinstance(value, bytes)
+        if isinstance(value, str) and "\0" in value:
+            raise DataError(f"{name}: PostgreSQL has no text with NUL in it")  # and libpq would end it there
         sent.append(value.encode() if isinstance(value, str) else value)
         formats.append(pq.Format.BINARY if is_binary else pq.Format.TEXT)
+    if conn not in statement.known_to:
+        _prepare(conn, statement)
     result = conn.pgconn.exec_prepared(statement.name, sent, formats)
     if result.error_field(pq.DiagnosticField.SQLSTATE) == _NO_SUCH_STATEMENT:
-        # The first time here; or psycopg, after a rollback, had the server forget all statements.
-        _check(conn, conn.pgconn.prepare(statement.name, statement.text))
+        _prepare(conn, statement)  # psycopg, after a rollback, had the server forget all statements
         result = conn.pgconn.exec_prepared(statement.name, sent, formats)
     _check(conn, result)
+
+
+def _prepare(conn: Connection[Any], statement: _Statement) -> None:
+    _check(conn, conn.pgconn.prepare(statement.name, statement.text))
+    statement.known_to.add(conn)
 
 
 def _check(conn: Connection[Any], result: pq.abc.PGresult) -> None:

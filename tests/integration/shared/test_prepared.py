@@ -85,3 +85,32 @@ def test_a_connection_that_breaks_meanwhile_is_known_to_be_broken(conn: Conn, ot
 
     assert other.broken
     assert names(conn) == ["one"]
+
+
+def test_a_text_with_nul_is_refused(conn: Conn) -> None:
+    """libpq would end the text there, and write something else than was asked for."""
+    with pytest.raises(psycopg.DataError, match="name"):
+        add(conn, "a\0b")
+
+    assert names(conn) == []
+
+
+def test_inside_a_pipeline_psycopg_runs_it(conn: Conn) -> None:
+    """libpq has no answer there to wait for."""
+    with conn.pipeline():
+        add(conn, "one")
+
+    assert names(conn) == ["one"]
+
+
+def test_a_new_connection_prepares_it_without_an_error(conn: Conn, other: Conn) -> None:
+    """Finding out by an error would be a line in the server's log for each connection."""
+    for each in (conn, other):
+        before = each.execute("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'").fetchall()
+        add(each, "one", each.info.dsn[-3:] + str(each.info.backend_pid))
+        after = each.execute("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'prepared%'").fetchall()
+        assert (before, after) == ([(0,)], [(1,)])
+
+    rollbacks = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    assert conn.execute(rollbacks).fetchall() == [(0,)]
