@@ -20,6 +20,7 @@ SILENT_CALLS: Final = 3
 BUDGET_SHARE: Final = 0.1
 BUDGET_PER_S: Final = 1.0
 BUDGET_CAP: Final = 10.0
+AHEAD_S: Final = 0.05
 
 
 class Breaker:
@@ -154,8 +155,12 @@ class Pace:
         self._ended += 1
 
     def look(self, now: float, *, took_s: float, ran_dry: bool) -> None:
-        """Learn from a claim that has just been answered; twice as much may be ahead where all was used up by then."""
+        """Learn from a claim that has just been answered; twice as much may be ahead where all was used up by then.
+
+        A claim that was held up counts as one of AHEAD_S: so long at most does what is claimed ahead wait.
+        """
         since_s = took_s if self._looked_at is None else max(now - self._looked_at, took_s)
+        took_s = min(took_s, AHEAD_S)
         expected = self._ended * took_s / since_s if since_s else 0.0
         self.ahead = round(2 * expected if ran_dry else expected)
         self._ended, self._looked_at = 0, now

@@ -36,6 +36,7 @@ def slow_claims(bench: Bench, during: list[int]) -> None:
         (100, 0.01, 0.01, True, 200),
         (50, 0.01, 60.0, True, 0),  # one a second: the next claim is over before anything ends
         (0, 0.01, 0.01, True, 0),
+        (1000, 5.0, 5.0, True, 20),  # held up by a lock: what is claimed ahead waits for 50 ms, not for seconds
     ],
 )
 def test_as_much_is_ahead_as_ends_in_the_time_of_a_claim(
