@@ -6,6 +6,7 @@ recipient and leave to send.
 """
 
 import asyncio
+import contextlib
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -46,7 +47,9 @@ class Replies(asyncio.Protocol):
         return bool(self._complete or self._buffer or self._lines or self._error)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what has come."""
+        """Take in what has come, until something has that is no reply."""
+        if self._error is not None:
+            return
         self._buffer += data
         try:
             while (end := self._buffer.find(b"\n")) >= 0:
@@ -151,7 +154,9 @@ class Session:
         refusal = _refusal(answers, sender, recipient)
         if refusal is not None:
             if answers[-1].code == _GO_ON:
-                await self._command(b".\r\n")  # RFC 2920 §3.1: it waits for a message, which is for nobody
+                # RFC 2920 §3.1: it waits for a message, which is for nobody. Some hang up on an empty one.
+                with contextlib.suppress(aiosmtplib.SMTPException):
+                    await self._command(b".\r\n")
             raise refusal
 
     async def _say(self, commands: Sequence[bytes]) -> list[aiosmtplib.SMTPResponse]:

@@ -115,6 +115,26 @@ async def test_only_a_refused_address_suppresses(step: str, reply: bytes, suppre
     assert error.suppress == suppress
 
 
+async def test_a_server_that_hangs_up_after_a_refusal_has_refused() -> None:
+    """With the dot that ends what DATA had begun, and was for nobody."""
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 test\r\n")
+        for answer in (b"250-test\r\n250 PIPELINING", b"250 ok", b"550 5.1.1 unknown", b"354 go on"):
+            await reader.readline()
+            writer.write(answer + b"\r\n")
+        await reader.readline()
+        writer.close()
+
+    async with raw_server(session) as server:
+        provider = EmailProvider(replace(SETTINGS, port=server.port, timeout_s=5.0))
+        with pytest.raises(PermanentDeliveryError) as caught:
+            await provider.send(a_mail(), Attempt(1))
+        await provider.aclose()
+
+    assert caught.value.suppress == "address_refused"
+
+
 async def test_a_drop_in_the_middle_of_the_message_is_transient() -> None:
     """The final dot was never sent, so nothing was accepted."""
 

@@ -37,7 +37,9 @@ async def test_what_is_no_reply_ends_the_conversation(garbage: bytes) -> None:
     assert (await replies.next()).code == 250
     with pytest.raises(aiosmtplib.SMTPResponseException):
         await replies.next()
-    assert replies.pending
+    held = len(replies._buffer)
+    replies.data_received(b"x" * 1_000_000)  # nobody looks at an idle connection for seconds
+    assert (replies.pending, len(replies._buffer)) == (True, held)
 
 
 async def test_what_was_complete_is_given_before_the_end_is_told() -> None:
