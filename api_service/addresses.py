@@ -15,6 +15,7 @@ from api_service.faults import FaultyValueError
 
 MAX_URL_CHARS: Final = 2048
 _MAX_EMAIL_CHARS: Final = 254  # RFC 5321 §4.5.3.1.3: a path of 256, less its angle brackets
+_MAX_LOCAL_CHARS: Final = 64
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 _URL_CHARS: Final = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # RFC 3986: printable ASCII less " < > \ ^ ` { | }
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*"
@@ -37,6 +38,8 @@ def checked_email(address: str) -> str:
     """
     if len(address) > _MAX_EMAIL_CHARS:
         raise FaultyValueError("too_long", f"an e-mail address has at most {_MAX_EMAIL_CHARS} characters")
+    if address.find("@") > _MAX_LOCAL_CHARS:
+        raise FaultyValueError("invalid_email", f"before the @ there are at most {_MAX_LOCAL_CHARS} characters")
     if _PLAIN_EMAIL.fullmatch(address):
         return address
     if _CONTROL.search(address):

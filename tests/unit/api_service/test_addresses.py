@@ -10,10 +10,10 @@ from api_service import addresses
 @settings(max_examples=300)
 @given(st.from_regex(addresses._PLAIN_EMAIL, fullmatch=True))
 @example("www@example.com")
-@example("a" * 200 + "@example.com")
+@example("a" * 64 + "@example.com")
 def test_what_the_quick_check_takes_the_library_takes_unchanged(address: str) -> None:
     """It is a short cut, not a second opinion."""
-    assume(len(address) <= addresses._MAX_EMAIL_CHARS)
+    assume(len(address) <= addresses._MAX_EMAIL_CHARS and address.find("@") <= addresses._MAX_LOCAL_CHARS)
 
     parsed = validate_email(address, check_deliverability=False, allow_smtputf8=False)
 

@@ -49,7 +49,7 @@ def table(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Table:
     """Where the application writes what has no key."""
     table = Table()
     services = cast(Services, app.extensions[EXTENSION])
-    monkeypatch.setattr(services.database, "run", lambda work: work(None))
+    monkeypatch.setattr(services.database, "run", lambda work, **_: work(None))
     monkeypatch.setattr(sending, "write_once", table.write)
     monkeypatch.setattr(sending, "accept_once", table.write_keyed)
     return table

@@ -57,6 +57,7 @@ def test_a_request_with_every_field_is_understood() -> None:
         ({"channel": None}, "/channel", "null"),
         ({"channel": 1}, "/channel", "unknown_value"),
         ({"recipient": ""}, "/recipient", "invalid_email"),
+        ({"recipient": "a" * 65 + "@example.com"}, "/recipient", "invalid_email"),  # no mail server would take it
         ({"recipient": None}, "/recipient", "null"),
         ({"recipient": ["a@example.com"]}, "/recipient", "not_a_string"),
         ({"recipient": "ada@example.com, bob@example.com"}, "/recipient", "invalid_email"),
