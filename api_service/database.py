@@ -27,6 +27,8 @@ instead of waiting two seconds each, and each second one of them looks properly.
 WORK_TIMEOUT_S: Final = 6.0
 """Just above statement_timeout, for servers that neither answer nor close, being frozen or cut off: TCP is content
 while the other kernel acknowledges."""
+COPY_TIMEOUT_S: Final = 2 * WORK_TIMEOUT_S
+"""Of a batch that goes in by two COPY commands, each with a statement_timeout of its own."""
 SESSION_SETTINGS: Final[tuple[LiteralString, ...]] = (
     "SET statement_timeout = '5s'",
     "SET lock_timeout = '2s'",
@@ -67,22 +69,24 @@ class Database:
         self._deadlines = Deadlines("database-deadlines")
         self._away_until = 0.0
 
-    def run(self, work: Callable[[Connection[Any]], T], *, repeatable: bool = True) -> T:
-        """Return what `work` returns, on a connection of the pool.
+    def run(
+        self, work: Callable[[Connection[Any]], T], *, repeatable: bool = True, within_s: float = WORK_TIMEOUT_S
+    ) -> T:
+        """Return what `work` returns, on a connection of the pool; one that does not answer `within_s` is broken.
 
         When the connection turns out broken, all idle ones are replaced, since a restart of PostgreSQL breaks each of
         them, and `repeatable` work is done again on a new one: a restart is then unseen by clients whose request
         meets a server that is back. Raises DatabaseUnavailableError, or any psycopg.Error that is a bug.
         """
         try:
-            return self._run_once(work)
+            return self._run_once(work, within_s)
         except _BrokenConnectionError as error:
             log.warning("connection_broke")
             self._pool.drain()
             if not repeatable:
                 raise unavailable("connection_broke") from error
         try:
-            return self._run_once(work)
+            return self._run_once(work, within_s)
         except _BrokenConnectionError as error:
             raise unavailable("connection_broke") from error
 
@@ -91,7 +95,7 @@ class Database:
         self._deadlines.close()
         self._pool.close()
 
-    def _run_once(self, work: Callable[[Connection[Any]], T]) -> T:
+    def _run_once(self, work: Callable[[Connection[Any]], T], within_s: float) -> T:
         is_away = time.monotonic() < self._away_until
         try:
             conn = self._pool.getconn(timeout=AWAY_TIMEOUT_S if is_away else POOL_TIMEOUT_S)
@@ -101,7 +105,7 @@ class Database:
             raise unavailable("no_connection") from error
         metrics.CONNECTIONS_IN_USE.inc()
         try:
-            with self._deadlines.on(lambda: _break(conn), WORK_TIMEOUT_S):
+            with self._deadlines.on(lambda: _break(conn), within_s):
                 return work(conn)
         except psycopg.Error as error:
             if conn.broken:
