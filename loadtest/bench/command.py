@@ -129,8 +129,12 @@ class _Run:
             run_rounds(contenders, self._plan, self._told(found), found.samples)
         except (BenchError, LocalStackError) as error:
             found.fault = str(error)
-            self.console.print(f"  broken: {error}", style="red", highlight=False, markup=False)
+        except Exception as error:  # noqa: BLE001 - a service that died ends its stage, not the hours before and after
+            found.fault = f"{type(error).__name__}: {error}"
+            self.console.print_exception()
         finally:
+            if found.fault:
+                self.console.print(f"  broken: {found.fault}", style="red", highlight=False, markup=False)
             rig.close()
             if self._keep_logs:
                 shutil.copytree(directory / "logs", self._keep_logs / stage.name, dirs_exist_ok=True)

@@ -5,6 +5,7 @@ own instant, whatever the answers do (open loop), and counts from that instant: 
 """
 
 import asyncio
+import math
 import re
 import time
 from collections import Counter, deque
@@ -151,8 +152,7 @@ class _Pace:
 
     def __init__(self, requests: Sequence[bytes], instants: Sequence[float]) -> None:
         self.answers = Answers(latencies_s=[0.0] * len(instants), bodies=[b""] * len(instants))
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.free: deque[_Connection] = deque()
         self._waiting: deque[int] = deque()
         self._requests, self._instants = requests, instants
@@ -172,7 +172,7 @@ class _Pace:
         """Keep an answer, counted from its request's own instant, and go on."""
         number = connection.number
         self.answers.statuses[status] += 1
-        self.answers.latencies_s[number] = self._loop.time() - self._instants[number]
+        self.answers.latencies_s[number] = time.monotonic() - self._instants[number]
         self.answers.bodies[number] = body
         if self.answers.count == len(self._instants) and not self.ended.done():
             self.ended.set_result(None)
@@ -189,22 +189,35 @@ class _Pace:
 async def pace(
     port: int, requests: Sequence[bytes], *, per_s: float, count: int, connections: int = 64
 ) -> tuple[Answers, list[float]]:
-    """Ask `count` times, `per_s` a second, each at its own instant; return answers and those instants (Unix time).
+    """Ask `count` times, `per_s` a second, each at its own instant; return answers and those instants.
 
-    Latencies and bodies are in the order of the instants. Raises BenchError when a connection is lost.
+    Instants are seconds of the machine's monotonic clock, which the receivers read too; the event loop's own counts
+    whole milliseconds. Latencies and bodies are in the order of the instants.
+
+    Raises BenchError when a connection is lost.
     """
-    loop = asyncio.get_running_loop()
-    began = loop.time() + 0.2
+    began = time.monotonic() + 0.2
     instants = [began + number / per_s for number in range(count)]
     paced = _Pace(requests, instants)
     opened = [await _open(port, paced.answered, paced.lost) for _ in range(connections)]
     paced.free.extend(opened)
+    beginning = asyncio.create_task(_begin(paced, instants))
+    try:
+        await _until(paced.ended, opened, timeout_s=count / per_s + _LATE_S)
+    finally:
+        beginning.cancel()
+    paced.answers.took_s = time.monotonic() - began
+    return paced.answers, instants
+
+
+async def _begin(paced: _Pace, instants: Sequence[float]) -> None:
+    """Begin each request at its instant, or as soon after it as the loop can; never before."""
     for number, instant in enumerate(instants):
-        loop.call_at(instant, paced.begin, number)
-    to_unix = time.time() - loop.time()
-    await _until(paced.ended, opened, timeout_s=count / per_s + _LATE_S)
-    paced.answers.took_s = loop.time() - began
-    return paced.answers, [to_unix + instant for instant in instants]
+        while (early_s := instant - time.monotonic()) > 0:
+            await asyncio.sleep(math.ceil(early_s * 1_000) / 1_000)  # the loop's timers count milliseconds
+        paced.begin(number)
+        if number % 64 == 0:
+            await asyncio.sleep(0)  # one that is behind its instants must still read answers
 
 
 async def _open(

@@ -29,7 +29,7 @@ class Receivers:
         return int(orjson.loads(self._ask("/count"))["received"])
 
     def ledger(self) -> dict[str, float]:
-        """Return the instant of each one's first delivery (Unix time), by id in hexadecimal."""
+        """Return the instant of each one's first delivery (seconds of the monotonic clock), by id in hexadecimal."""
         lines = (line.split() for line in self._ask("/ledger").decode().splitlines())
         return {id_: int(at_us) / 1e6 for id_, at_us in lines}
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 import httpx
+from httpx._config import DEFAULT_LIMITS
 
 from delivery_consumer import __main__, service
 from delivery_consumer.providers import Provider
@@ -21,10 +22,11 @@ class StockTransport:
     """Hands each request to one AsyncClient."""
 
     def __init__(self, *, timeout_s: float, connections: int) -> None:
-        limits = {"max_connections": connections, "max_keepalive_connections": connections} if connections else {}
-        options = {"limits": httpx.Limits(**limits)} if limits else {}
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         # No proxies of the environment: looking for one would only slow it down.
-        self._client = httpx.AsyncClient(timeout=timeout_s, trust_env=False, **options)  # type: ignore[arg-type]
+        self._client = httpx.AsyncClient(
+            timeout=timeout_s, trust_env=False, limits=limits if connections else DEFAULT_LIMITS
+        )
 
     async def post(self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Send one request."""

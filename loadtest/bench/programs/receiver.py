@@ -1,12 +1,12 @@
 """Receivers of webhooks and mail that take everything at once, and say what came and when.
 
 GET /count    how many different notifications were received, and how many deliveries in all
-GET /ledger   a line for each notification: its id in hexadecimal, and the instant of its first delivery (Unix µs)
+GET /ledger   a line for each notification: its id in hexadecimal, and the instant of its first delivery, in µs of
+             the machine's monotonic clock
 POST /forget  begins anew
 """
 
 import asyncio
-import time
 
 import click
 import uvloop
@@ -14,6 +14,7 @@ import uvloop
 from infra.local.http_server import Request, Response, json_response, listen, problem, until_stopped
 from loadtest.manners import OK, Manner
 from loadtest.receiving import Hook, Mail
+from loadtest.stamps import now_us
 
 
 class Everything:
@@ -26,7 +27,7 @@ class Everything:
     def deliver(self, id_: bytes, content: bytes, *, attempt: int) -> tuple[Manner, float]:  # noqa: ARG002 - Origin's
         """Take a delivery."""
         self._deliveries += 1
-        self._first.setdefault(id_, time.time_ns() // 1_000)
+        self._first.setdefault(id_, now_us())
         return OK, 0.0
 
     def handle(self, request: Request) -> Response:

@@ -18,6 +18,8 @@ from loadtest.bench.waiting import wait_for, wait_for_count
 DELIVERIES: Final = "deliveries_total"
 PARTITIONS: Final = "delivery_partitions"
 CONNECTIONS: Final = 200
+STOCK_CONNECTIONS: Final = (20, CONNECTIONS)
+"""httpx looks through all requests of its pool for each one: per CPU-second it is best with few at once."""
 PROCESS: Final = "delivery"
 _WITHIN_S: Final = 900.0
 _WARM_UP: Final = 10
@@ -154,12 +156,17 @@ def _webhook(rig: Rig, plan: Plan) -> list[Contender]:
     return [
         consumer("ours", f"signed, guarded, written back, {CONNECTIONS} connections", plan.pick(40_000, 500)),
         consumer("stock, default limits", "the same consumer with httpx.AsyncClient()", few, stock),
-        consumer(
-            f"stock, {CONNECTIONS} connections",
-            f"the same consumer with httpx.AsyncClient, limits of {CONNECTIONS}",
-            plan.pick(1_000, 300),
-            stock,
-            BENCH_STOCK_CONNECTIONS=str(CONNECTIONS),
+        *(
+            consumer(
+                f"stock, {connections} connections",
+                f"the same consumer with httpx.AsyncClient, limits and concurrency of {connections}",
+                few,
+                stock,
+                BENCH_STOCK_CONNECTIONS=str(connections),
+                DELIVERY_CONCURRENCY=str(connections),
+                DESTINATION_CONCURRENCY=str(connections),
+            )
+            for connections in STOCK_CONNECTIONS
         ),
         RawWebhooks(rig, connections=CONNECTIONS, seconds=plan.pick(5.0, 0.5), seed=plan.seed),
     ]
@@ -200,7 +207,10 @@ WEBHOOK = Stage(
             "ours",
             PER_CPU_S + PROCESS,
             at_least=5,
-            beside=("stock, default limits", f"stock, {CONNECTIONS} connections"),
+            beside=(
+                "stock, default limits",
+                *(f"stock, {connections} connections" for connections in STOCK_CONNECTIONS),
+            ),
         ),
     ),
 )

@@ -24,6 +24,7 @@ RATE_PER_S: Final = 200.0
 _CONNECTIONS: Final = 2
 _SINGLE_CONNECTIONS: Final = 16
 _WITHIN_S: Final = 900.0
+_WARM_UP_S: Final = 2.0
 _SERVERS: Final = frozenset(("postgres", "kafka"))
 
 
@@ -107,8 +108,12 @@ class Latency:
         self._per_s, self._count = per_s, round(per_s * seconds)
 
     def __call__(self, scene: Scene) -> Sample:
-        """Measure once."""
+        """Measure once, after some seconds of the same: single requests have statements, plans and connections too."""
         running, requests = scene.running, scene.singles()
+        warm_up = round(self._per_s * _WARM_UP_S)
+        uvloop.run(pace(running.port, requests, per_s=self._per_s, count=warm_up))[0].expect(202)
+        scene.wait_received(warm_up)
+        scene.received.forget()
         meter, began = Meter(running.processes), time.perf_counter()
         answers, instants = uvloop.run(pace(running.port, requests, per_s=self._per_s, count=self._count))
         answers.expect(202)

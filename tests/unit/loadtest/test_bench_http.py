@@ -1,13 +1,14 @@
 """The bench's client: what is asked when, and from which instant an answer is counted."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from loadtest.bench.frame import BenchError
-from loadtest.bench.http_client import Answers, _Connection, _Drive, _Pace, post
+from loadtest.bench.http_client import Answers, _begin, _Connection, _Drive, _Pace, post
 
 
 class Wire:
@@ -96,7 +97,7 @@ def test_a_request_that_could_not_begin_in_time_is_counted_from_its_own_instant(
     """The one connection is busy for ten seconds: the second request, due after one, has waited nine by then."""
 
     def check() -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         pace = _Pace([b"a", b"b"], [now - 10, now - 9])
         asked, connection = wire()
         pace.free.append(connection)
@@ -113,6 +114,26 @@ def test_a_request_that_could_not_begin_in_time_is_counted_from_its_own_instant(
         assert pace.ended.done()
 
     run(check)
+
+
+def test_no_paced_request_begins_before_its_instant() -> None:
+    """Its latency would be too short by as much; the instants are those of the clock that the receivers read."""
+
+    async def check() -> list[float]:
+        instants = [time.monotonic() + 0.0051 * number for number in range(1, 6)]
+        early: list[float] = []
+
+        class Begun:
+            def begin(self, number: int) -> None:
+                early.append(instants[number] - time.monotonic())
+
+        await _begin(cast(_Pace, Begun()), instants)
+        return early
+
+    early = asyncio.run(check())
+
+    assert len(early) == 5
+    assert max(early) <= 0
 
 
 def test_answers_other_than_expected_are_an_error() -> None:
