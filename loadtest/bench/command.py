@@ -19,10 +19,11 @@ from infra.local.errors import LocalStackError
 from infra.local.postgres import program
 from loadtest import report, results, surroundings
 from loadtest.bench import outcome as outcomes
+from loadtest.bench import peer_settings
 from loadtest.bench.figures import Sample
 from loadtest.bench.frame import BenchError, Plan, Stage, Told, run_rounds
 from loadtest.bench.outcome import StageOutcome
-from loadtest.bench.registry import STAGES
+from loadtest.bench.registry import STAGES, TUNING
 from loadtest.bench.rig import POSTGRES_SETTINGS, REPOSITORY, Rig
 from loadtest.peers import environment, settings
 
@@ -33,7 +34,10 @@ _SECRET: Final = re.compile(r"PASS|SECRET|URL|USER|TOKEN")
 
 
 @click.command("bench")
-@click.option("--only", multiple=True, type=click.Choice(list(STAGES)), help="A stage; may be given several times.")
+@click.option(
+    "--only", multiple=True, type=click.Choice([*STAGES, *TUNING]), help="A stage; may be given several times."
+)
+@click.option("--tune", is_flag=True, help="Compare settings of the peers, and write docs/reports/peer-settings.md.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that everything runs, and measures nothing.")
 @click.option("--seed", type=int, default=1, show_default=True)
@@ -43,6 +47,7 @@ _SECRET: Final = re.compile(r"PASS|SECRET|URL|USER|TOKEN")
 def command(
     *,
     only: Sequence[str],
+    tune: bool,
     rounds: int,
     quick: bool,
     seed: int,
@@ -56,7 +61,7 @@ def command(
     """
     plan = Plan(rounds=rounds, quick=quick, seed=seed)
     run = _Run(plan, frozenset(contender), keep_logs)
-    broken_off = run.stages([STAGES[name] for name in (only or STAGES)])
+    broken_off = run.stages([(STAGES | TUNING)[name] for name in only or (TUNING if tune else STAGES)])
     result = outcomes.result(
         run.outcomes,
         plan,
@@ -71,6 +76,7 @@ def command(
     path = results.save(result, reports)
     page = report.write(result, path.with_suffix(".html"))
     report.write_index(reports)
+    run.write_peer_settings()
     run.console.print(f"written to {path} and {page}")
     sys.exit(BROKEN if result.broken_off else 0 if result.held else NOT_HELD)
 
@@ -114,6 +120,12 @@ class _Run:
         except KeyboardInterrupt:
             return "interrupted"
         return None
+
+    def write_peer_settings(self) -> None:
+        """Write what was found out about settings of the peers, unless the sizes were too small to tell."""
+        tuned = [one for one in self.outcomes if one.stage.name in TUNING]
+        if tuned and not self._plan.quick:
+            peer_settings.write(tuned, {"on": self.started_at.date(), **self.machine})
 
     def _stage(self, stage: Stage) -> None:
         found = StageOutcome(stage)

@@ -42,12 +42,12 @@ def table(outcome: StageOutcome, *, quick: bool) -> Table:
     for column in ("", "a second", "CPU µs each, by process", "other figures", "rounds"):
         made.add_column(column, overflow="fold")
     for name, samples in outcome.measured:
-        others = ", ".join(f"{key} {_spread(spread_of(samples, key))}" for key in _common(samples, "others"))
+        others = ", ".join(f"{key} {in_words(spread_of(samples, key))}" for key in _common(samples, "others"))
         cpu = ", ".join(
             f"{process} {_number(spread_of(samples, f'cpu_us:{process}').median)}"
             for process in _common(samples, "cpu_s")
         )
-        rate = _spread(spread_of(samples, PER_S)) if any(sample.work for sample in samples) else ""
+        rate = in_words(spread_of(samples, PER_S)) if any(sample.work for sample in samples) else ""
         made.add_row(name, rate, cpu, others, str(len(samples)))
     for name, reason in outcome.left_out.items():
         made.add_row(name, "left out", reason, "", "0")
@@ -66,7 +66,7 @@ def promised(judgement: Judgement) -> str:
 
 def measured(judgement: Judgement) -> str:
     """Return what was measured, in words."""
-    return _spread(judgement.measured) + (" ×" if judgement.beside else "")
+    return in_words(judgement.measured) + (" ×" if judgement.beside else "")
 
 
 def result(
@@ -113,12 +113,12 @@ def _limit(judgement: Judgement) -> Limit:
 def _notes(outcome: StageOutcome, *, quick: bool) -> list[str]:
     notes = ["quick sizes: they show that everything runs, their figures mean nothing"] if quick else []
     for name, samples in outcome.measured:
-        parts = [f"{_spread(spread_of(samples, PER_S))} a second"] if any(sample.work for sample in samples) else []
+        parts = [f"{in_words(spread_of(samples, PER_S))} a second"] if any(sample.work for sample in samples) else []
         parts += [
-            f"{process} {_spread(spread_of(samples, f'cpu_us:{process}'))} µs of CPU each"
+            f"{process} {in_words(spread_of(samples, f'cpu_us:{process}'))} µs of CPU each"
             for process in _common(samples, "cpu_s")
         ]
-        parts += [f"{key} {_spread(spread_of(samples, key))}" for key in _common(samples, "others")]
+        parts += [f"{key} {in_words(spread_of(samples, key))}" for key in _common(samples, "others")]
         notes.append(f"{outcome.stage.name}/{name}: {'; '.join(parts)}")
     notes += [f"{outcome.stage.name}/{name} was left out: {reason}" for name, reason in outcome.left_out.items()]
     return notes
@@ -156,7 +156,8 @@ def _common(samples: Sequence[Sample], attribute: str) -> list[str]:
     return [key for key in getattr(samples[0], attribute) if all(key in getattr(one, attribute) for one in samples)]
 
 
-def _spread(spread: Spread) -> str:
+def in_words(spread: Spread) -> str:
+    """Return the median with the lowest and the highest."""
     if spread.low == spread.high:
         return _number(spread.median)
     return f"{_number(spread.median)} ({_number(spread.low)}–{_number(spread.high)})"

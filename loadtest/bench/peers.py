@@ -1,23 +1,47 @@
 """The peers as contenders: other people's programs, in an environment of their own, doing the same work."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from psycopg.sql import SQL, Identifier
 
 from loadtest.bench.figures import Sample
-from loadtest.bench.frame import Contender, ContenderUnavailableError, Plan
+from loadtest.bench.frame import Contender, ContenderUnavailableError
 from loadtest.bench.outbox_rows import SOURCE, parameters
 from loadtest.bench.rig import Installation, Rig
 from loadtest.peers import environment, settings
 
+RELAYS: Final = {
+    # The program of each peer that relays, and how many rows it can move in some seconds.
+    "txoutbox": ("txoutbox_relay", 100_000),
+    "faststream-outbox": ("faststream_relay", 20_000),
+    "PgQueuer": ("pgqueuer_worker", 50_000),
+    "procrastinate": ("procrastinate_worker", 5_000),
+}
+QUEUES: Final = ("PgQueuer", "procrastinate")
 _WITHIN_S: Final = 180.0
 
 
 class PeerProgram:
     """A peer that drains a table of its own: it is filled, and its program timed from the first row to the last."""
 
-    def __init__(self, installation: Installation, name: str, module: str, what: str, *, rows: int, noop: bool) -> None:
-        self.name, self.what = name, f"{what}; {rows:,} rows"
-        self._installation, self._module, self._rows, self._noop = installation, module, rows, noop
+    def __init__(
+        self,
+        installation: Installation,
+        peer: str,
+        *,
+        rows: int | None = None,
+        noop: bool = False,
+        name: str | None = None,
+        changed: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._module, some = RELAYS[peer]
+        self._rows = rows or installation.rig.plan.pick(some, 200)
+        self._installation, self._noop, self._changed = installation, noop, dict(changed or {})
+        does = "jobs that do nothing, " if noop else ""
+        self.name, self.what = name or peer, f"{does}{described(peer, self._changed)}; {self._rows:,} rows"
         self._python: Path | None = None
 
     def setup(self) -> None:
@@ -40,6 +64,7 @@ class PeerProgram:
             BENCH_TOPIC=f"{self._installation.topics.prefix}.webhook",
             BENCH_COUNT=str(self._rows),
             BENCH_NOOP=str(int(self._noop)),
+            BENCH_SETTINGS=json.dumps(self._changed),
         )
         argv: list[str | Path] = [self._python or "", "-m", f"loadtest.peers.programs.{self._module}"]
         report = self._installation.rig.run_program(self._module, argv, environ, timeout_s=_WITHIN_S)
@@ -49,43 +74,30 @@ class PeerProgram:
         """Its tables go with the database."""
 
 
-def relay_peers(rig: Rig, plan: Plan, *, brokers: str | None) -> list[Contender]:
+def described(peer: str, changed: Mapping[str, Any]) -> str:
+    """Return a peer's settings in a line."""
+    return ", ".join(f"{name} {value}" for name, value in {**settings.of(peer), **changed}.items())
+
+
+def relaying(rig: Rig, name: str, *, brokers: str | None) -> Installation:
+    """Return an installation for peers that relay.
+
+    Their commits wait for the disk no more than our relay's do (`outbox_relay/relay.py`), and for the same reason: what
+    a crash takes back is a claim or a delete, so a record comes twice, and none is lost.
+    """
+    installation = rig.installation(name, brokers=brokers)
+    with installation.connect() as conn:
+        conn.execute(SQL("ALTER DATABASE {} SET synchronous_commit = off").format(Identifier(conn.info.dbname)))
+    return installation
+
+
+def relay_peers(rig: Rig, *, brokers: str | None) -> list[Contender]:
     """Return the peers that relay to Kafka, each with as many rows as it can move in some seconds."""
-    tx, fast = settings.TXOUTBOX, settings.FASTSTREAM_OUTBOX
-    installation = rig.installation("peers" if brokers is None else "peers_mock", brokers=brokers)
-
-    def peer(name: str, module: str, what: str, rows: int) -> Contender:
-        return PeerProgram(installation, name, module, what, rows=plan.pick(rows, 200), noop=False)
-
-    return [
-        peer("txoutbox", "txoutbox_relay", f"batches of {tx['batch_size']}, {tx['concurrency']} at once", 100_000),
-        peer(
-            "faststream-outbox",
-            "faststream_relay",
-            f"{fast['max_workers']} workers, batches of {fast['fetch_batch_size']}",
-            20_000,
-        ),
-        *_queues(installation, plan, noop=False),
-    ]
+    installation = relaying(rig, "peers" if brokers is None else "peers_mock", brokers=brokers)
+    return [PeerProgram(installation, peer) for peer in RELAYS]
 
 
-def queue_peers(rig: Rig, plan: Plan) -> list[Contender]:
-    """Return the peers that are queues in PostgreSQL, with jobs that do nothing."""
-    return _queues(rig.installation("queues", brokers="none:0"), plan, noop=True)
-
-
-def _queues(installation: Installation, plan: Plan, *, noop: bool) -> list[Contender]:
-    does = "jobs that do nothing" if noop else "each job publishes its record"
-
-    def peer(name: str, module: str, what: str, rows: int) -> Contender:
-        return PeerProgram(installation, name, module, f"{what}, {does}", rows=plan.pick(rows, 200), noop=noop)
-
-    return [
-        peer("PgQueuer", "pgqueuer_worker", f"batches of {settings.PGQUEUER['batch_size']}", 50_000),
-        peer(
-            "procrastinate",
-            "procrastinate_worker",
-            f"concurrency {settings.PROCRASTINATE['concurrency']}, jobs deleted",
-            5_000,
-        ),
-    ]
+def queue_peers(rig: Rig) -> list[Contender]:
+    """Return the peers that are queues in PostgreSQL, with jobs that do nothing; commits wait for the disk, as ours."""
+    installation = rig.installation("queues", brokers="none:0")
+    return [PeerProgram(installation, peer, noop=True) for peer in QUEUES]

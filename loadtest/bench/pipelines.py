@@ -1,19 +1,24 @@
 """Whole pipelines, ours and the peers', behind one face: something that accepts by HTTP and posts webhooks."""
 
+import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from infra.local.ports import free_port
+from infra.local.stack import SERVICES
 from loadtest.bench.frame import ContenderUnavailableError
-from loadtest.bench.rig import PORT_VARIABLES, SECRET, Installation, Rig
+from loadtest.bench.peers import described
+from loadtest.bench.rig import SECRET, Installation, Rig
 from loadtest.bench.waiting import wait_for
 from loadtest.peers import environment, settings
 
 NOTIFICATIONS: Final = "/api/v1/notifications"
+TASK_QUEUES: Final = ("dramatiq", "Celery")
+_MODULES: Final = {peer: f"loadtest.peers.programs.{peer.lower()}_app" for peer in TASK_QUEUES}
 _SLOTS: Final = "200"
 _MESSAGES: Final = """
     CREATE TABLE IF NOT EXISTS messages (
@@ -72,9 +77,7 @@ class Ours:
             self.installation.empty()
         environ = {"DELIVERY_CONCURRENCY": _SLOTS, "DESTINATION_CONCURRENCY": _SLOTS, "SMTP_PORT": "25"}
         with ExitStack() as stack:
-            services = {
-                name: stack.enter_context(self.installation.running(name, **environ)) for name in PORT_VARIABLES
-            }
+            services = {name: stack.enter_context(self.installation.running(name, **environ)) for name in SERVICES}
             rig = self.installation.rig
             processes = {name: [service.pid] for name, service in services.items()}
             servers = {"postgres": [rig.postgres.process.pid], "kafka": [rig.kafka.process.pid]}
@@ -91,10 +94,15 @@ class TaskQueue:
     """A peer: Flask behind gunicorn, Redis, and workers that read the row, post it, and update it."""
 
     def __init__(
-        self, installation: Installation, name: str, what: str, module: str, workers: Sequence[Sequence[str]]
+        self,
+        installation: Installation,
+        peer: str,
+        *,
+        name: str | None = None,
+        changed: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.what, self.installation = name, what, installation
-        self._module, self._workers = f"loadtest.peers.programs.{module}", workers
+        self._peer, self._changed, self.installation = peer, dict(changed or {}), installation
+        self.name, self.what = name or peer, f"Redis, requests; {described(peer, self._changed)}"
         self._redis = Path()
 
     def setup(self) -> None:
@@ -110,11 +118,13 @@ class TaskQueue:
         """Run Redis, the API and the workers."""
         self.installation.execute("TRUNCATE messages", "CHECKPOINT")
         rig, port, redis_port = self.installation.rig, free_port(), free_port()
+        config = {**settings.of(self._peer), **self._changed}
         environ = rig.environ(
             DATABASE_URL=self.installation.dsn,
             BENCH_SECRET=SECRET,
             BENCH_REDIS=f"redis://127.0.0.1:{redis_port}/0",
-            dramatiq_queue_prefetch=str(settings.DRAMATIQ_PREFETCH),
+            BENCH_SETTINGS=json.dumps(self._changed),
+            dramatiq_queue_prefetch=str(config["prefetch"]),
         )
         redis: list[str | Path] = [self._redis, "--port", str(redis_port), "--bind", "127.0.0.1", *settings.REDIS]
         gunicorn = ["-b", f"127.0.0.1:{port}", "-k", "gthread", "-w", str(settings.API_WORKERS)]
@@ -129,11 +139,11 @@ class TaskQueue:
             processes = {"redis": [start("redis", redis)], "postgres": [rig.postgres.process.pid]}
             wait_for(lambda: _listens(redis_port), timeout_s=60, what="Redis")
             processes["api"] = [
-                start("peer-api", [environment.program("gunicorn"), *gunicorn, f"{self._module}:api()"])
+                start("peer-api", [environment.program("gunicorn"), *gunicorn, f"{_MODULES[self._peer]}:api()"])
             ]
             processes["workers"] = [
                 start(f"worker-{number}", [environment.program(argv[0]), *argv[1:]])
-                for number, argv in enumerate(self._workers)
+                for number, argv in enumerate(_workers(self._peer, config))
             ]
             wait_for(lambda: _listens(port), timeout_s=60, what="the peer's API")
             yield Running(port, "/notifications", "/notifications/batch", processes)
@@ -148,25 +158,18 @@ class TaskQueue:
 def peers(rig: Rig) -> list[Pipeline]:
     """Return the task queues."""
     installation = rig.installation("task_queues", brokers="none:0")
-    processes, threads = settings.DRAMATIQ_PROCESSES, settings.DRAMATIQ_THREADS
-    dramatiq = ["dramatiq", "-p", str(processes), "-t", str(threads), "loadtest.peers.programs.dramatiq_app"]
-    celery = ["celery", "-A", "loadtest.peers.programs.celery_app", "worker", *settings.CELERY_OPTIONS]
-    return [
-        TaskQueue(
-            installation,
-            "dramatiq",
-            f"dramatiq -p {processes} -t {threads}, Redis, requests, ack after the work",
-            "dramatiq_app",
-            [dramatiq],
-        ),
-        TaskQueue(
-            installation,
-            "Celery",
-            f"{settings.CELERY_WORKERS} × celery {' '.join(settings.CELERY_OPTIONS[:2])}, Redis, requests, early ack",
-            "celery_app",
-            [[*celery, "-n", f"worker{number}@bench"] for number in range(settings.CELERY_WORKERS)],
-        ),
-    ]
+    return [TaskQueue(installation, peer) for peer in TASK_QUEUES]
+
+
+def _workers(peer: str, config: Mapping[str, Any]) -> list[list[str]]:
+    """Return the commands of its workers."""
+    module = _MODULES[peer]
+    if peer == "dramatiq":
+        return [["dramatiq", "-p", str(config["processes"]), "-t", str(config["threads"]), module]]
+    celery = ["celery", "-A", module, "worker", "-P", config["pool"], *settings.CELERY_OPTIONS]
+    if config["pool"] != "solo":  # children of one process
+        return [[*celery, "-c", str(config["workers"]), "-n", "worker@bench"]]
+    return [[*celery, "-n", f"worker{number}@bench"] for number in range(config["workers"])]
 
 
 def _listens(port: int) -> bool:

@@ -1,9 +1,9 @@
-"""All stages by name."""
+"""All stages by name: those of `make bench`, and those that compare settings of the peers."""
 
 from typing import Final
 
 from loadtest.bench.frame import Stage
-from loadtest.bench.stages import accept, deliver, footprint, idle, relay, scaling, stored, whole, write_back
+from loadtest.bench.stages import accept, deliver, footprint, idle, relay, scaling, stored, tune, whole, write_back
 
 STAGES: Final[dict[str, Stage]] = {
     stage.name: stage
@@ -27,3 +27,4 @@ STAGES: Final[dict[str, Stage]] = {
         footprint.STAGE,
     )
 }
+TUNING: Final[dict[str, Stage]] = {stage.name: stage for stage in tune.STAGES}

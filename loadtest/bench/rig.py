@@ -17,6 +17,7 @@ from infra.local.kafka import Kafka
 from infra.local.ports import free_port
 from infra.local.postgres import Postgres
 from infra.local.processes import ManagedProcess, Supervisor
+from infra.local.stack import SERVICES
 from loadtest.bench.frame import BenchError, Plan
 from loadtest.bench.metrics import scrape
 from loadtest.bench.waiting import wait_for
@@ -24,12 +25,6 @@ from shared.records import Topics
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 TEMPLATE: Final = "bench_template"
-PORT_VARIABLES: Final = {
-    "api_service": "API_PORT",
-    "outbox_relay": "RELAY_PORT",
-    "delivery_consumer": "DELIVERY_PORT",
-    "dlq_consumer": "DLQ_PORT",
-}
 POSTGRES_SETTINGS: Final = {
     # A server for one application, on a machine of some size; durability is as it always is.
     "shared_buffers": "1GB",
@@ -217,7 +212,7 @@ class Installation:
         try:
             for _ in range(count):
                 port = free_port()
-                process = self.rig.start(service, argv, self.environ(**environ, **{PORT_VARIABLES[service]: str(port)}))
+                process = self.rig.start(service, argv, self.environ(**environ, **{SERVICES[service]: str(port)}))
                 started.append(Service(process, port))
             for one in started:
                 one.process.wait_healthy(f"http://127.0.0.1:{one.port}/health/ready", timeout_s=_READY_S)

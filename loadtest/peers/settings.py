@@ -1,21 +1,24 @@
 """Every setting of every peer, in one place: whoever doubts one changes it here and measures again.
 
-Where a project's documentation recommends a value for throughput, that is it; where it leaves the choice, several were
-tried on a machine with two cores and the fastest is here. Its reason stands beside each.
+Where a project's documentation names a value for throughput, that is it, with the page it stands on. Where it leaves
+the choice, `python -m loadtest bench --tune` tries the values in TRIED, and the fastest is here;
+docs/reports/peer-settings.md has what they gave, on which machine and when.
 """
 
+import json
 import os
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-CORES: Final = os.cpu_count() or 2
+CORES: Final = len(os.sched_getaffinity(0))
 
 # Relays and queues. Each hands every record to Kafka and waits for its delivery report.
 
 PRODUCER: Final = {
-    # What our relay's producer has, so that no difference comes from here.
+    # As our relay's producer, but for what only an outage asks for (message.timeout.ms, queue.buffering.max.kbytes) and
+    # for linger.ms, which each peer has its own: ours waits 2 ms for more, and not at all when a batch is alone.
     "enable.idempotence": True,
     "acks": "all",
-    "linger.ms": 2,
     "batch.size": 1_000_000,
     "batch.num.messages": 10_000,
     "compression.type": "lz4",
@@ -23,32 +26,78 @@ PRODUCER: Final = {
     "log_level": 0,
 }
 
-TXOUTBOX: Final = {
-    "batch_size": 1_000,  # default 50; a claim is one statement, so larger ones cost less a row
-    "concurrency": 1_000,  # default 10 groups at once; its publisher waits for Kafka per message
-    "strict_ordering": False,  # its docs: without it no lock serialises the claims
-    "delete_on_ack": True,  # as our outbox: rows go once Kafka has them
+SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "txoutbox": {
+        "batch_size": 5_000,  # default 50; a claim is one statement, so larger ones cost less a row
+        "concurrency": 5_000,  # default 10 groups at once; its publisher waits for Kafka per message
+        "strict_ordering": False,  # its README: without it no lock serialises the claims
+        "delete_on_ack": True,  # as our outbox: rows go once Kafka has them
+        "relays": 2,  # of one process: one claims while the other publishes
+        "linger_ms": 2,
+    },
+    "faststream-outbox": {
+        "max_workers": 32,  # default 1; its performance.md: batched deletes gain most with few of them
+        "fetch_batch_size": 500,  # default 10
+        "terminal_flush_batch_size": 100,  # default 1, a DELETE per row; 100 in the table of its performance.md
+        "min_fetch_interval": 0.01,  # default 1 s between two fetches
+        "max_fetch_interval": 0.1,
+        "linger_ms": 2,
+    },
+    "PgQueuer": {
+        "managers": 5,  # its tools/benchmark.py: --dequeue 5, each with a connection of its own, in one process
+        "batch_size": 10,  # its tools/benchmark.py: --dequeue-batch-size 10
+        "durability": "balanced",  # its performance-tuning.md: "~2x"; jobs stay logged, its log and statistics do not
+        "linger_ms": 2,
+    },
+    "procrastinate": {
+        "workers": 1,  # of one process: each fetches one job per round trip
+        "concurrency": 50,  # default 1
+        "delete_jobs": "always",  # its docs: keeps the table small; default keeps every job
+        "fetch_job_polling_interval": 0.5,
+        "linger_ms": 2,
+    },
+    "dramatiq": {
+        "processes": CORES,  # its default: one per core
+        "threads": 4,  # default 8; with a request to wait for, more threads contend for the interpreter
+        "prefetch": 0,  # `dramatiq_queue_prefetch`; 0 is its default, two per thread
+    },
+    "Celery": {
+        "pool": "solo",  # default prefork; each takes its tasks in its own process, no pipe to a child
+        "workers": 2 * CORES,  # processes
+        "prefetch": 64,  # its optimizing.rst, short tasks: "Values like 50 or 150 might make sense"; default 4
+    },
 }
 
-FASTSTREAM_OUTBOX: Final = {
-    "max_workers": 32,  # default 1
-    "fetch_batch_size": 500,  # default 10
-    "terminal_flush_batch_size": 100,  # default 1: a DELETE per row
-    "min_fetch_interval": 0.01,  # default 1 s between two fetches
-    "max_fetch_interval": 0.1,
+TRIED: Final[Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
+    # The values that `bench --tune` compares, one setting changed at a time.
+    "txoutbox": {
+        "batch_size": (200, 1_000, 5_000, 10_000),
+        "concurrency": (100, 1_000, 5_000),
+        "relays": (1, 2, 3),
+        "linger_ms": (0, 0.5, 2),
+    },
+    "faststream-outbox": {
+        "max_workers": (4, 8, 16, 32, 64),
+        "terminal_flush_batch_size": (100, 500),
+        "fetch_batch_size": (100, 500, 1_000),
+        "linger_ms": (0, 0.5, 2),
+    },
+    "PgQueuer": {
+        "managers": (1, 2, 5),
+        "batch_size": (10, 100, 500),
+        "durability": ("balanced", "durable"),
+        "linger_ms": (0, 0.5, 2),
+    },
+    "procrastinate": {"workers": (1, 2, 4), "concurrency": (10, 50), "linger_ms": (0, 0.5, 2)},
+    "dramatiq": {"processes": (1, CORES, 2 * CORES), "threads": (2, 4, 8), "prefetch": (0, 64)},
+    "Celery": {"pool": ("solo", "prefork"), "workers": (CORES, 2 * CORES, 4 * CORES), "prefetch": (4, 64, 128)},
 }
-FASTSTREAM_POOL: Final = 40  # connections of its SQLAlchemy engine: more than workers
 
-PGQUEUER: Final = {
-    "batch_size": 100,  # default 10; its own benchmark uses 100
-    "max_concurrent_tasks": None,  # no cap
-}
 
-PROCRASTINATE: Final = {
-    "concurrency": 50,  # default 1; more gained nothing
-    "delete_jobs": "always",  # its docs: keeps the table small; default keeps every job
-    "fetch_job_polling_interval": 0.5,
-}
+def of(peer: str) -> dict[str, Any]:
+    """Return the settings of a peer, with the JSON object of BENCH_SETTINGS laid over them: how values are tried."""
+    return {**SETTINGS[peer], **json.loads(os.environ.get("BENCH_SETTINGS", "{}"))}
+
 
 # Task queues for the whole: HTTP in, durable row, task, signed webhook out, row updated.
 
@@ -59,20 +108,14 @@ API_KEEPALIVE_S: Final = 75
 REDIS: Final = ("--save", "", "--appendonly", "no")
 """Without persistence: what is queued is lost with Redis, which is as fast as Redis gets."""
 
-DRAMATIQ_PROCESSES: Final = CORES  # its default: one per core
-DRAMATIQ_THREADS: Final = 4  # default 8; with a request to wait for, more threads contend for the interpreter
-DRAMATIQ_PREFETCH: Final = 0  # `dramatiq_queue_prefetch`; 0 is its default, two per thread
-
-CELERY_WORKERS: Final = 4  # processes of `-P solo`: each takes its tasks in its own process, no pipe to a child
-CELERY_OPTIONS: Final = ("-P", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "error")
+CELERY_OPTIONS: Final = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "error")
 CELERY_CONFIG: Final = {
-    "worker_prefetch_multiplier": 16,  # its optimizing guide: many short tasks want a large one
+    # No broker_pool_limit: its default of 10 connections is more than the threads of an API process; None has no pool.
     "task_acks_late": False,  # default and faster; a worker that is killed loses what it has taken
-    "task_ignore_result": True,  # its guide: results nobody reads cost a round trip
-    "broker_pool_limit": None,  # its guide: no limit, no waiting for a connection
+    "task_ignore_result": True,  # its tasks.rst: results nobody reads cost a round trip
     "task_serializer": "json",
     "accept_content": ["json"],
-    "worker_disable_rate_limits": True,  # its guide: no rate limit, no bookkeeping for one
+    "worker_disable_rate_limits": True,  # its tasks.rst: no rate limit, no bookkeeping for one
     "worker_send_task_events": False,
     "broker_connection_retry_on_startup": True,
 }

@@ -1,4 +1,4 @@
-"""librdkafka alone: sends records from memory with the relay's own properties, and reports how long that took.
+"""The producer alone: sends records from memory with the relay's own properties, and reports how long that took.
 
 The records are those of the outbox table, over and over; the delivery reports are counted by a callback, as a relay
 has to, and memory is bounded by librdkafka's own queue. As in the relay, records with the same headers share one list,

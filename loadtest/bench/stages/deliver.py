@@ -139,7 +139,7 @@ def _consume(rig: Rig, plan: Plan) -> list[Contender]:
         module="loadtest.bench.inside.instant_provider",
         receiving=False,
     )
-    return [ours, *queue_peers(rig, plan)]
+    return [ours, *queue_peers(rig)]
 
 
 def _webhook(rig: Rig, plan: Plan) -> list[Contender]:

@@ -5,11 +5,12 @@ from typing import Final
 
 import psutil
 
+from infra.local.stack import SERVICES
 from loadtest.bench.cpu import Meter
 from loadtest.bench.figures import Promise, Sample
 from loadtest.bench.frame import Contender, Plan, Stage
 from loadtest.bench.pipelines import Ours
-from loadtest.bench.rig import PORT_VARIABLES, Rig
+from loadtest.bench.rig import Rig
 
 _SETTLE_S: Final = 10.0
 
@@ -18,7 +19,7 @@ class Idle:
     """The whole pipeline, left alone."""
 
     def __init__(self, pipeline: Ours, *, seconds: float) -> None:
-        self.name, self.what = "ours", f"the four services as they come, left alone for {seconds:.0f} s"
+        self.name, self.what = "ours", f"the four services with the settings of `whole`, left alone for {seconds:.0f} s"
         self._pipeline, self._seconds = pipeline, seconds
 
     def setup(self) -> None:
@@ -28,7 +29,7 @@ class Idle:
         """Wait, then watch."""
         with self._pipeline.running() as running:
             time.sleep(min(_SETTLE_S, self._seconds))
-            services = {name: running.processes[name] for name in PORT_VARIABLES}
+            services = {name: running.processes[name] for name in SERVICES}
             meter, began = Meter(services), time.perf_counter()
             time.sleep(self._seconds)
             cpu_s, took_s = meter.read(), time.perf_counter() - began

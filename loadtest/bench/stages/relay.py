@@ -1,4 +1,4 @@
-"""Relaying: outbox rows to Kafka, beside librdkafka alone and other relays; two of them; under a held snapshot."""
+"""Relaying: outbox rows to Kafka, beside the producer alone and other relays; two of them; under a held snapshot."""
 
 import sys
 import time
@@ -12,13 +12,13 @@ from loadtest.bench.figures import Promise, Sample
 from loadtest.bench.frame import Contender, Plan, Stage
 from loadtest.bench.mock import MockBroker
 from loadtest.bench.outbox_rows import FILL, parameters
-from loadtest.bench.peers import relay_peers
+from loadtest.bench.peers import RELAYS, relay_peers
 from loadtest.bench.rig import Installation, Rig, Service
 from loadtest.bench.waiting import wait_for, wait_for_count
 from shared.model import BUCKETS, Channel, Priority
 
 ROWS_PUBLISHED: Final = "outbox_relay_rows_published_total"
-PEERS: Final = ("txoutbox", "faststream-outbox", "PgQueuer", "procrastinate")
+PEERS: Final = tuple(RELAYS)
 _MOCK_RELAY: Final = "loadtest.bench.inside.relay_on_mock"
 _DRAIN_S: Final = 600.0
 
@@ -64,7 +64,7 @@ class RelayUnderSnapshot(Relays):
 
     The snapshot is taken once, before the first round, and held for `hold_s` with rows passing through all the time;
     then the rounds are measured under it. A snapshot of one database holds back nothing in another, so the relay
-    beside it is not touched.
+    beside it is not touched. No round empties the table: TRUNCATE would remove what the snapshot keeps.
     """
 
     def __init__(self, installation: Installation, *, rows: int, hold_s: float, passing_per_s: int) -> None:
@@ -89,10 +89,6 @@ class RelayUnderSnapshot(Relays):
             query = "SELECT NOT EXISTS (SELECT FROM outbox)"
             wait_for(lambda: conn.execute(query).fetchall()[0][0], timeout_s=60, what="the outbox to drain")
 
-    def round(self) -> Sample:
-        """Measure without emptying the table: TRUNCATE would remove what the snapshot keeps."""
-        return super().round()
-
     def teardown(self) -> None:
         """Let the snapshot go."""
         if self._holder is not None:
@@ -100,10 +96,13 @@ class RelayUnderSnapshot(Relays):
 
 
 class ProducerAlone:
-    """The same records through the same client to the same broker, from memory: no table, no delete."""
+    """The same records through the same client, a Python program on librdkafka, from memory: no table, no delete."""
 
     def __init__(self, installation: Installation, *, rows: int) -> None:
-        self.name, self.what = "librdkafka", "the relay's producer alone, its records from memory, callbacks counted"
+        self.name, self.what = (
+            "producer alone",
+            "a Python program on librdkafka, its records from memory, callbacks counted",
+        )
         self._installation, self._rows = installation, rows
 
     def setup(self) -> None:
@@ -157,7 +156,7 @@ def _kafka(rig: Rig, plan: Plan) -> list[Contender]:
     return [
         ProducerAlone(installation, rows=rows),
         Relays(installation, "ours", f"{rows:,} rows waiting, Apache Kafka", rows=rows),
-        *relay_peers(rig, plan, brokers=None),
+        *relay_peers(rig, brokers=None),
     ]
 
 
@@ -168,7 +167,7 @@ def _on_mock(rig: Rig, plan: Plan) -> list[Contender]:
     return [
         ProducerAlone(installation, rows=rows),
         Relays(installation, "ours", f"{rows:,} rows waiting, librdkafka's mock broker", rows=rows, module=_MOCK_RELAY),
-        *relay_peers(rig, plan, brokers=broker.address),
+        *relay_peers(rig, brokers=broker.address),
     ]
 
 
@@ -197,7 +196,7 @@ KAFKA = Stage(
     "Relay to Apache Kafka",
     _kafka,
     (
-        Promise("relay beside librdkafka alone", "ours", at_least=0.5, beside=("librdkafka",)),
+        Promise("relay beside the producer alone", "ours", at_least=0.5, beside=("producer alone",)),
         Promise("relay beside the best Python peer", "ours", at_least=4, beside=PEERS),
     ),
 )

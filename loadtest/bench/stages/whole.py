@@ -13,12 +13,11 @@ from loadtest.bench.cpu import Meter, wait_at_rest
 from loadtest.bench.figures import Promise, Sample, percentile
 from loadtest.bench.frame import BenchError, Contender, Plan, Stage
 from loadtest.bench.http_client import drive, pace, post
-from loadtest.bench.pipelines import Ours, Pipeline, Running, peers
+from loadtest.bench.pipelines import TASK_QUEUES, Ours, Pipeline, Running, peers
 from loadtest.bench.receiving import Receivers, receivers
 from loadtest.bench.rig import Rig
 from loadtest.bench.waiting import wait_for, wait_for_count
 
-PEERS: Final = ("dramatiq", "Celery")
 BATCH_ITEMS: Final = 500
 RATE_PER_S: Final = 200.0
 _CONNECTIONS: Final = 2
@@ -179,7 +178,7 @@ WHOLE = Stage(
     _throughput,
     (
         Promise("whole pipeline", "ours", at_least=5_000),
-        Promise("whole pipeline beside the better task queue", "ours", at_least=5, beside=PEERS),
+        Promise("whole pipeline beside the better task queue", "ours", at_least=5, beside=TASK_QUEUES),
     ),
 )
 LATENCY = Stage(
@@ -189,7 +188,7 @@ LATENCY = Stage(
     (
         Promise("latency at 200/s, p50 in ms", "ours", "p50_ms", at_most=12),
         Promise("latency at 200/s, p99 in ms", "ours", "p99_ms", at_most=50),
-        Promise("latency at 200/s, p99 beside the better task queue", "ours", "p99_ms", at_most=1, beside=PEERS),
+        Promise("latency at 200/s, p99 beside the better task queue", "ours", "p99_ms", at_most=1, beside=TASK_QUEUES),
     ),
 )
 LATENCY_AT_HALF = Stage(

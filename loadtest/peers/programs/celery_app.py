@@ -5,10 +5,10 @@ import os
 from celery import Celery
 
 from loadtest.peers.programs import tasks
-from loadtest.peers.settings import CELERY_CONFIG
+from loadtest.peers.settings import CELERY_CONFIG, of
 
 app = Celery("bench", broker=os.environ["BENCH_REDIS"])
-app.conf.update(CELERY_CONFIG)
+app.conf.update(CELERY_CONFIG, worker_prefetch_multiplier=of("Celery")["prefetch"])
 
 
 @app.task(max_retries=5)

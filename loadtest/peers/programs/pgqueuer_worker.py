@@ -1,7 +1,9 @@
-"""PgQueuer: jobs in PostgreSQL, claimed in batches; each job publishes its record."""
+"""PgQueuer: jobs in PostgreSQL, claimed in batches by several managers; each job publishes its record."""
 
+import asyncio
 import contextlib
 import logging
+import os
 
 import asyncpg
 import uvloop
@@ -12,7 +14,7 @@ from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 
 from loadtest.peers.programs.relaying import COUNT, DSN, TOPIC, Clock, Publisher
-from loadtest.peers.settings import PGQUEUER
+from loadtest.peers.settings import of
 
 KEY_BYTES = 36
 
@@ -20,34 +22,41 @@ KEY_BYTES = 36
 async def main() -> None:
     """Install its schema anew, enqueue, then drain."""
     logging.disable(logging.WARNING)
-    connection = await asyncpg.connect(DSN)
-    driver = AsyncpgDriver(connection)
-    queries = Queries(driver)
-    with contextlib.suppress(asyncpg.PostgresError):  # in the first round nothing is there yet
-        await queries.uninstall()
-    await queries.install()
-    rows = await connection.fetch("SELECT key, value FROM bench_source")
-    for start in range(0, COUNT, 1000):
-        payloads = [row["key"].encode() + row["value"] for row in rows[start : start + 1000]]
-        await queries.enqueue(["relay"] * len(payloads), payloads, [0] * len(payloads))
-    await connection.execute("VACUUM ANALYZE")
-    publisher = Publisher()
+    settings = of("PgQueuer")
+    os.environ["PGQUEUER_DURABILITY"] = settings["durability"]
+    await fill()
+    publisher = Publisher(linger_ms=settings["linger_ms"])
     await publisher.warm_up()
-    worker, done = PgQueuer(driver), 0
+    done = 0
 
-    @worker.entrypoint("relay")
     async def relay(job: Job) -> None:
         nonlocal done
         await publisher.publish(TOPIC, job.payload[KEY_BYTES:], job.payload[:KEY_BYTES])
         done += 1
 
+    workers = [PgQueuer(AsyncpgDriver(await asyncpg.connect(DSN))) for _ in range(settings["managers"])]
+    for worker in workers:
+        worker.entrypoint("relay")(relay)
     clock = Clock()
-    await worker.qm.run(
-        batch_size=PGQUEUER["batch_size"],
-        max_concurrent_tasks=PGQUEUER["max_concurrent_tasks"],
-        mode=QueueExecutionMode.drain,
-    )
+    drain = QueueExecutionMode.drain
+    await asyncio.gather(*(worker.qm.run(batch_size=settings["batch_size"], mode=drain) for worker in workers))
     clock.report(done)
+
+
+async def fill() -> None:
+    """Make its tables as its tuning guide says, and a job for each record."""
+    connection = await asyncpg.connect(DSN)
+    queries = Queries(AsyncpgDriver(connection))
+    with contextlib.suppress(asyncpg.PostgresError):  # in the first round nothing is there yet
+        await queries.uninstall()
+    await queries.install()
+    await queries.optimize_autovacuum()  # `pgq autovac`
+    rows = await connection.fetch("SELECT key, value FROM bench_source")
+    for start in range(0, COUNT, 1000):
+        payloads = [row["key"].encode() + row["value"] for row in rows[start : start + 1000]]
+        await queries.enqueue(["relay"] * len(payloads), payloads, [0] * len(payloads))
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ NOOP = os.environ.get("BENCH_NOOP") == "1"
 class Publisher:
     """Sends records and waits for each one's delivery report; the callbacks run on the event loop, without a thread."""
 
-    def __init__(self) -> None:
-        self._producer = None if NOOP else Producer({"bootstrap.servers": os.environ["BENCH_BROKERS"], **PRODUCER})
+    def __init__(self, *, linger_ms: float) -> None:
+        properties = {"bootstrap.servers": os.environ["BENCH_BROKERS"], "linger.ms": linger_ms, **PRODUCER}
+        self._producer = None if NOOP else Producer(properties)
         self._poller: asyncio.Task[None] | None = None
 
     async def publish(self, topic: str, value: bytes, key: str | bytes | None) -> None:

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.peers import environment
+from loadtest.bench.figures import Sample
+from loadtest.bench.outcome import StageOutcome
+from loadtest.bench.peer_settings import write
+from loadtest.bench.registry import TUNING
+from loadtest.bench.stages.tune import AS_SET, variations
+from loadtest.peers import environment, settings
 from tests.dockerfiles import REPOSITORY, locked
 
 
@@ -58,3 +63,47 @@ def test_the_programs_of_the_peers_import_nothing_of_ours_but_their_settings() -
 
     assert len(programs) > 5
     assert all(name == "loadtest.peers.settings" or name.startswith("loadtest.peers.programs") for name in imported)
+
+
+def test_each_value_that_is_set_was_tried() -> None:
+    """Nobody may say that the fastest is here of a value which the command does not compare."""
+    assert settings.TRIED.keys() == settings.SETTINGS.keys()
+    for peer, tried in settings.TRIED.items():
+        missing = [name for name, values in tried.items() if settings.SETTINGS[peer][name] not in values]
+        assert not missing, peer
+
+
+def test_one_setting_is_changed_at_a_time() -> None:
+    """Beside the settings as they are, which come first."""
+    found = variations("PgQueuer")
+
+    assert next(iter(found.items())) == (AS_SET, {})
+    assert all(len(changed) == 1 for name, changed in found.items() if name != AS_SET)
+    assert len(found) == 1 + sum(len(values) - 1 for values in settings.TRIED["PgQueuer"].values())
+
+
+def test_what_is_tried_is_laid_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the environment of the peer's program."""
+    monkeypatch.setenv("BENCH_SETTINGS", '{"batch_size": 7}')
+
+    assert settings.of("txoutbox") == {**settings.SETTINGS["txoutbox"], "batch_size": 7}
+
+
+def test_the_page_keeps_the_sections_of_peers_that_did_not_run(tmp_path: Path) -> None:
+    """And replaces those of others: figures of several runs stand on it, each with its own day and machine."""
+    page = tmp_path / "peer-settings.md"
+
+    def ran(stage: str, other_s: float) -> StageOutcome:
+        present, other = [Sample(100, 1.0), Sample(200, 1.0)], [Sample(100, other_s), Sample(200, other_s)]
+        whats = {AS_SET: "workers 4", "workers 8": "workers 8"}
+        return StageOutcome(TUNING[stage], whats, {AS_SET: present, "workers 8": other})
+
+    write([ran("tune_celery", 0.5), ran("tune_txoutbox", 1.0)], {"cores": 2}, page)
+    write([ran("tune_celery", 2.0), StageOutcome(TUNING["tune_dramatiq"])], {"cores": 4}, page)
+
+    head, celery, txoutbox = page.read_text().split("\n## ")
+    assert head.startswith("# Settings of the peers")
+    assert celery.startswith("Celery\n")
+    assert "| workers 8 | 75 (50–100) | 0.5 | 0 |" in celery
+    assert "Fastest here: as set." in celery
+    assert ("cores 4" in celery, "cores 2" in txoutbox) == (True, True)
