@@ -14,6 +14,7 @@ import click
 from infra.local.errors import LocalStackError
 from infra.local.stack import REPOSITORY
 from loadtest import profiles
+from loadtest.closing import reconcile
 from loadtest.errors import RunError
 from loadtest.profiles import Profile, ProfileError
 from loadtest.progress import summary, view
@@ -115,7 +116,7 @@ def _act(running: Running, action: Callable[[Running], None]) -> str | None:
             with suppress(RunError):
                 running.wind_down()
     if running.crew.sink is not None:
-        running.reconcile()
+        reconcile(running)
     return broken_off
 
 

@@ -57,7 +57,7 @@ class Generator:
         self._stopped = asyncio.Event()
         self._window = (0, 0)
         self._tally = Tally()
-        self._measured, self._beside = Histogram(), Histogram()
+        self._measured, self._beside, self._lag = Histogram(), Histogram(), Histogram()
 
     @property
     def stopped(self) -> bool:
@@ -85,6 +85,8 @@ class Generator:
                 await asyncio.sleep(0)  # one that is behind its schedule must still read answers
 
     def _start(self, ask: Ask, intended_us: int) -> None:
+        if self._is_measured(intended_us):
+            self._lag.record(now_us() - intended_us)
         self._tally.requests += 1
         self._tally.asked += len(ask.kinds)
 
@@ -96,6 +98,9 @@ class Generator:
             self._ended(ask, intended_us, status, body)
 
         self._client.request(Exchange(content, ended))
+
+    def _is_measured(self, intended_us: int) -> bool:
+        return self._window[0] <= intended_us < self._window[1]
 
     def _content(self, ask: Ask, intended_us: int) -> bytes:
         body = self._bodies.body(ask, intended_us)
@@ -109,8 +114,7 @@ class Generator:
 
     def _ended(self, ask: Ask, intended_us: int, status: int | None, body: bytes) -> None:
         at_us = now_us()
-        measured = self._window[0] <= intended_us < self._window[1]
-        (self._measured if measured else self._beside).record(at_us - intended_us)
+        (self._measured if self._is_measured(intended_us) else self._beside).record(at_us - intended_us)
         items, tally = len(ask.kinds), self._tally
         ids = accepted_ids(body, single=ask.single) if status == 202 else []
         if len(ids) == items:
@@ -136,6 +140,7 @@ class Generator:
         elif request.path == "/window":
             self._window = (told["from_us"], told["to_us"])
             self._measured.take()
+            self._lag.take()
         elif request.path == "/stop":
             self._stopped.set()
             self._client.close()
@@ -152,6 +157,7 @@ class Generator:
             "under_way": self._client.under_way,
             "measured": self._measured.take(),
             "beside": self._beside.take(),
+            "lag": self._lag.take(),
         }
 
 

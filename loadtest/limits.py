@@ -1,20 +1,58 @@
 """What a profile promised, beside what was measured. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from loadtest.measuring import Lines
 from loadtest.reconcile import Verdict
-from loadtest.results import Latency, Limit
+from loadtest.results import Group, Latency, Limit
 
 COUNTS: Final = (
-    *("lost", "on_their_way", "at_rest", "ended_otherwise", "doubled", "unexplained"),
+    *("lost", "on_their_way", "at_rest", "ended_otherwise", "doubled", "misplaced", "unexplained", "foreign"),
     *("refused", "unanswered"),
 )
-LATENCIES: Final = {"accept": "accept", "receiver": "accept_to_receiver"}
+LATENCIES: Final = {"accept": "accept", "receiver": "accept_to_receiver", "generator_lag": "generator_lag"}
+SERVICES: Final = ("api_service", "outbox_relay", "delivery_consumer", "dlq_consumer")
 GROWTH_PARTS: Final = 6
 """Growth compares the last sixth of a run with its second: of an hour the last ten minutes with those after the
-first ten."""
+first ten. Before the second sixth a run is not in its stride, and nothing is judged."""
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean."""
+    return sum(values) / len(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What must not grow: some lines, of which the worst counts."""
+
+    group: Group
+    names: tuple[str, ...]
+    fold: Callable[[Sequence[float]], float]  # of a sixth of the run
+    floor: float  # what is less than this counts as this: from nothing to a little is no growth
+
+
+GROWTHS: Final = {
+    "memory_growth": Growth("memory", SERVICES, mean, 1),
+    "files_growth": Growth("handles", tuple(f"{name} files" for name in SERVICES), mean, 10),
+    "threads_growth": Growth("handles", tuple(f"{name} threads" for name in SERVICES), mean, 10),
+    "connections_growth": Growth("database", ("connections",), max, 10),
+    "outbox_dead_rows_growth": Growth("database", ("dead rows of outbox",), max, 20_000),  # its autovacuum threshold
+    "outbox_rows_growth": Growth("backlog", ("outbox rows",), mean, 1_000),
+    "consumer_lag_growth": Growth("backlog", ("consumer lag",), mean, 1_000),
+}
+MOST: Final = {"wal_mib": ("WAL on disk", "MiB"), "dead_rows_share": ("dead share of large tables", "")}
+IDLE: Final = {"idle_cpu_percent": "% of a core", "idle_process_mib": "MiB"}
+OF_KIND: Final = {"capacity_per_s": "stress", "overdue_s": "dlq", "recovery_s": "dlq"}
+NAMES: Final = frozenset(
+    (
+        *(*COUNTS, *GROWTHS, *MOST, *IDLE, *OF_KIND, "ledger", "generator_lag_p99_ms"),
+        *("accept_p50_ms", "accept_p99_ms", "receiver_p50_ms", "receiver_p99_ms"),
+    )
+)
+"""Every limit there is; those `OF_KIND` only where there is something to judge."""
 
 
 def judge(
@@ -39,15 +77,14 @@ def judge(
             found.append(at_most(name, value, measured, "ms"))
     if "capacity_per_s" in limits:
         found.append(at_least("capacity_per_s", limits["capacity_per_s"], counts.get("capacity_per_s"), "/s"))
-    for name, unit in (("idle_cpu_percent", "% of a core"), ("idle_process_mib", "MiB")):
-        if name in limits:
-            found.append(at_most(name, limits[name], idle.get(name), unit))
-    for name, growth in (("memory_growth", memory_growth), ("dead_rows_growth", dead_rows_growth)):
-        if name in limits:
-            found.append(at_most(name, limits[name], growth(lines, load_from_s, load_to_s), "x"))
-    if ledger is not None:
-        words = ledger.words if ledger.clean is not False else f"offenders: {ledger.words}"
-        found.append(Limit("ledger", "clean", words, ledger.clean is True))
+    of_idle = {name: (idle.get(name), unit) for name, unit in IDLE.items()}
+    of_growth = {name: (growth(one, lines, load_from_s, load_to_s), "x") for name, one in GROWTHS.items()}
+    of_most = {name: (highest(lines, line, load_from_s, load_to_s), unit) for name, (line, unit) in MOST.items()}
+    figures = of_idle | of_growth | of_most
+    found += [at_most(name, limits[name], *figures[name]) for name in figures if name in limits]
+    if "ledger" in limits:
+        verdict = ledger or Verdict(None, "not verified: TARGET_DATABASE_URL is not set")
+        found.append(Limit("ledger", "clean", verdict.words, verdict.clean is True))
     return found
 
 
@@ -59,8 +96,9 @@ def none_of(name: str, promised: float, measured: int | None) -> Limit:
 
 def at_most(name: str, promised: float, measured: float | None, unit: str) -> Limit:
     """A limit from above."""
-    shown = "not measured" if measured is None else f"{measured:,.4g} {unit}"
-    return Limit(name, f"at most {promised:,g} {unit}", shown, measured is not None and measured <= promised)
+    shown = "not measured" if measured is None else f"{measured:,.4g} {unit}".rstrip()
+    held = measured is not None and measured <= promised
+    return Limit(name, f"at most {promised:,g} {unit}".rstrip(), shown, held)
 
 
 def at_least(name: str, promised: float, measured: float | None, unit: str) -> Limit:
@@ -69,31 +107,25 @@ def at_least(name: str, promised: float, measured: float | None, unit: str) -> L
     return Limit(name, f"at least {promised:,g} {unit}", shown, measured is not None and measured >= promised)
 
 
-def memory_growth(lines: Lines, from_s: float, to_s: float) -> float | None:
-    """By how much the part of ours that grew most has grown; the servers' memory is theirs."""
-    ours = [name for name in lines.names("memory") if name.endswith(("_service", "_relay", "_consumer"))]
-    ratios = [growth(lines.points("memory", name), from_s, to_s, fold=mean) for name in ours]
-    known = [ratio for ratio in ratios if ratio is not None]
-    return max(known) if known else None
-
-
-def dead_rows_growth(lines: Lines, from_s: float, to_s: float) -> float | None:
-    """By how much the highest number of dead rows has grown; autovacuum makes it go up and down."""
-    return growth(lines.points("database", "dead rows"), from_s, to_s, fold=max)
-
-
-def growth(
-    points: Sequence[tuple[float, float]], from_s: float, to_s: float, *, fold: Callable[[Sequence[float]], float]
-) -> float | None:
-    """The last sixth of a stretch over its second; None where one of them is empty, or nothing."""
+def growth(of: Growth, lines: Lines, from_s: float, to_s: float) -> float | None:
+    """By how much the line that grew most has grown; None where one of them was not seen early and late."""
     part = (to_s - from_s) / GROWTH_PARTS
-    early = [value for at_s, value in points if from_s + part <= at_s < from_s + 2 * part]
-    late = [value for at_s, value in points if to_s - part <= at_s <= to_s]
-    if not early or not late or fold(early) <= 0:
-        return None
-    return fold(late) / fold(early)
+    ratios = []
+    for name in of.names:
+        early = seen(lines, of.group, name, from_s + part, from_s + 2 * part)
+        late = seen(lines, of.group, name, to_s - part, to_s)
+        if not early or not late:
+            return None
+        ratios.append(of.fold(late) / max(of.fold(early), of.floor))
+    return max(ratios)
 
 
-def mean(values: Sequence[float]) -> float:
-    """The mean."""
-    return sum(values) / len(values)
+def highest(lines: Lines, name: str, from_s: float, to_s: float) -> float | None:
+    """The highest value of a line of the database's, from the second sixth on."""
+    values = seen(lines, "database", name, from_s + (to_s - from_s) / GROWTH_PARTS, to_s)
+    return max(values) if values else None
+
+
+def seen(lines: Lines, group: Group, name: str, from_s: float, to_s: float) -> list[float]:
+    """The values of a line in a stretch."""
+    return [value for at_s, value in lines.points(group, name) if from_s <= at_s < to_s]

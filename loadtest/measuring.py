@@ -69,7 +69,7 @@ class Measured:
 
     def begin_window(self) -> None:
         """Forget the latencies of an earlier measurement."""
-        self._accept = Histogram()
+        self._accept, self._lag = Histogram(), Histogram()
         self._receiver = {channel: Histogram() for channel in Channel}
         self._all = Histogram()
 
@@ -99,6 +99,7 @@ class Measured:
         self.doubtful += [(first, count) for first, count in one["doubtful"]]
         look.under_way += one["under_way"]
         self._accept.add(one["measured"])
+        self._lag.add(one["lag"])
         for taken in (one["measured"], one["beside"]):
             look.accept.add(taken)
 
@@ -107,6 +108,7 @@ class Measured:
         look.counts["received"] += sum(sink["received"].values())
         look.counts["received_again"] += sink["again"]
         look.counts["foreign"] += sink["foreign"]
+        look.counts["astray"] += sink["astray"]
         look.counts["retries"] += sink["retries"]
         look.refusals.update(sink["refused"])
         look.counts["refused_deliveries"] += sum(sink["refused"].values())
@@ -121,6 +123,7 @@ class Measured:
         """The figures of the measured time; what was never seen has none."""
         named = {"accept": self._accept, "accept_to_receiver": self._all}
         named |= {f"accept_to_receiver_{channel}": histogram for channel, histogram in self._receiver.items()}
+        named["generator_lag"] = self._lag
         found = [histogram.latency(name) for name, histogram in named.items()]
         return [one for one in found if one is not None]
 

@@ -6,18 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from loadtest import limits
 from loadtest.reading import Table
 from shared.model import Channel
 
 FILE: Final = Path(__file__).with_name("profiles.toml")
-LIMITS: Final = frozenset(
-    (
-        *("lost", "on_their_way", "doubled", "unexplained", "refused", "unanswered", "capacity_per_s"),
-        *("accept_p50_ms", "accept_p99_ms", "receiver_p50_ms", "receiver_p99_ms"),
-        *("idle_cpu_percent", "idle_process_mib", "memory_growth", "dead_rows_growth"),
-        *("at_rest", "ended_otherwise", "recovery_s", "overdue_s"),
-    )
-)
 MIN_MESSAGE_BYTES: Final = 64
 
 
@@ -112,11 +105,6 @@ class Profile:
     target: Target
     search: Search
     limits: dict[str, float]
-
-    @property
-    def load_s(self) -> float:
-        """How long the stages take together."""
-        return sum(stage.for_s for stage in self.stages)
 
     def at_rate(self, per_s: float) -> "Profile":
         """The same with its highest rate at `per_s`, the others in proportion."""
@@ -221,7 +209,10 @@ def _read(name: str, content: dict[str, Any], faults: list[str]) -> Profile:
         ),
         limits=table.numbers("limits"),
     )
-    faults += [f"limits.{limit}: there is no such limit" for limit in profile.limits if limit not in LIMITS]
+    faults += [f"limits.{limit}: there is no such limit" for limit in profile.limits if limit not in limits.NAMES]
+    for limit, kind in limits.OF_KIND.items():
+        if limit in profile.limits and profile.kind != kind:
+            faults.append(f"limits.{limit}: it is of {kind} alone; nothing else could judge it")
     if profile.kind == "load" and not any(one.rate_per_s or one.to_per_s for one in profile.stages):
         faults.append("stages: none has a rate above 0")
     for one in (mix, receivers, generator, target, search, table):

@@ -14,7 +14,7 @@ import orjson
 
 VERSION: Final = 1
 Kind = Literal["load", "stress", "dlq", "bench"]
-Group = Literal["throughput", "latency", "backlog", "lag", "cpu", "memory", "database", "retries"]
+Group = Literal["throughput", "latency", "backlog", "lag", "cpu", "memory", "handles", "database", "retries"]
 
 
 class ResultError(ValueError):
@@ -37,9 +37,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long something took: `accept`, `accept_to_receiver`, or `accept_to_receiver_<channel>`.
+    """How long something took: `accept`, `accept_to_receiver`, `accept_to_receiver_<channel>`, `generator_lag`.
 
-    Each is counted from the instant a request was *intended* to start, whether or not it could.
+    Each is counted from the instant a request was *intended* to start, whether or not it could; the last one until the
+    generator came to it.
     """
 
     name: str

@@ -3,7 +3,6 @@
 import secrets
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,15 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-import psycopg
-
 from infra.local.errors import LocalStackError
 from loadtest import limits, surroundings
 from loadtest.crew import Crew, Order
 from loadtest.errors import RunError
 from loadtest.measuring import Lines, Look, Measured, draw
 from loadtest.profiles import Profile, Stage
-from loadtest.reconcile import Reconciled, Verdict, compare, named, verify, whereabouts
+from loadtest.reconcile import Verdict
 from loadtest.results import Event, Kind, Limit, RunResult
 from loadtest.sampling import Sampler
 from loadtest.stamps import now_us
@@ -69,10 +66,10 @@ class Running:
         self._machine = surroundings.machine()
         self.run_id = secrets.token_hex(4)
         self._directory = directory / self.run_id
-        self._ledgers = self._directory / "ledgers"
+        self.ledgers = self._directory / "ledgers"
         self._directory.mkdir(parents=True)
         self.target = make_target(self._directory, self.run_id)
-        self.crew = Crew(self.target.supervisor, Order(profile, overrides, seed, self.run_id, self._ledgers))
+        self.crew = Crew(self.target.supervisor, Order(profile, overrides, seed, self.run_id, self.ledgers))
         self.lines, self.measured, self.found = Lines(), Measured(), Found()
         self.sampler: Sampler | None = None
         self.on_look: Callable[[Look], None] = lambda _: None
@@ -169,7 +166,7 @@ class Running:
         self.sampler.leaves_services_alone = True
         self.watch(for_s * 2 / 3)
         self.sampler.leaves_services_alone = False
-        services = [name for name in self.lines.names("cpu") if name.endswith(("_service", "_relay", "_consumer"))]
+        services = [name for name in self.lines.names("cpu") if name in limits.SERVICES]
         spent = [value for name in services for at_s, value in self.lines.points("cpu", name) if at_s > from_s]
         if spent and self.sampler.largest_process_mib:
             self.found.idle["idle_cpu_percent"] = limits.mean(spent) * len(services)
@@ -202,7 +199,8 @@ class Running:
         def arrived(look: Look) -> bool:
             nonlocal quiet
             counts = self.measured.counts
-            calm = look.under_way == 0 and counts["received"] >= counts["accepted"]
+            # By counts alone one that was received without an answer would stand for one that is still on its way.
+            calm = look.under_way == 0 and counts["received"] >= counts["accepted"] and not look.counts["received"]
             quiet = quiet + 1 if calm else 0
             return quiet >= _QUIET_LOOKS
 
@@ -214,50 +212,6 @@ class Running:
         self.event("ended by Ctrl-C; a moment for what is on its way (again: at once, without a report)")
         self.crew.stop_asking()
         self.drain(min(_MOMENT_S, self.profile.drain_s))
-
-    def reconcile(self) -> None:
-        """Compare the ledgers, and have the pipeline's own verified. Raises nothing: what cannot be said is noted."""
-        self.event("reconciling what was accepted with what was received")
-        try:
-            self.crew.stop_asking()
-            time.sleep(LEAD_S)
-            self.look(last=True)
-        except RunError as error:
-            self.found.notes.append(f"The last look failed: {error}")
-        books = compare(self._ledgers, self.measured.doubtful)
-        missing, database = Counter({"lost": len(books.missing)}), self.target.database_url
-        if database:
-            try:
-                missing = whereabouts(database, books.missing)
-            except psycopg.Error as error:
-                self.found.notes.append(f"Those missing could not be looked up: {type(error).__name__}")
-            self.found.ledger = verify(database, self._directory)
-        else:
-            self.found.notes.append("The ledger was not verified: TARGET_DATABASE_URL is not set.")
-        self._count(books, missing)
-
-    def _count(self, books: Reconciled, missing: Counter[str]) -> None:
-        counts, notes = self.measured.counts, self.found.notes
-        self.found.counts |= {
-            **{name: counts[name] for name in ("asked", "refused", "unanswered", "requests")},
-            "accepted": books.accepted,
-            "received": books.received,
-            "doubled": books.doubled,
-            **{name: missing[name] for name in ("lost", "on_their_way", "at_rest", "ended_otherwise")},
-            "unexplained": len(books.unexplained),
-            "received_without_answer": books.unanswered_received,
-            "refused_deliveries": counts["refused_deliveries"],
-            "retried_deliveries": counts["retries"],
-            "requests_started_late": counts["late"],
-            "foreign": counts["foreign"],
-        }
-        if missing["lost"] or missing["on_their_way"]:
-            notes.append(f"Accepted and not received, for example: {named(books.missing)}")
-        if books.unexplained:
-            notes.append(f"Received and never asked for, for example: {named(books.unexplained)}")
-        if self.measured.refused_by:
-            causes = ", ".join(f"{cause} {count:,}" for cause, count in self.measured.refused_by.most_common(8))
-            notes.append(f"Notifications in requests that were not accepted, by answer: {causes}")
 
     def result(self, kind: Kind, broken_off: str | None) -> RunResult:
         """Everything that is kept of the run."""

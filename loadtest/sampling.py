@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import psutil
 import psycopg
 
+from loadtest.limits import SERVICES
 from loadtest.measuring import Lines
 from loadtest.results import Group
 
 MIB: Final = 1024 * 1024
-SERVICES: Final = ("api_service", "outbox_relay", "delivery_consumer", "dlq_consumer")
+LARGE_ROWS: Final = 100_000
+"""Of a table of fewer rows even the share of the dead that autovacuum leaves by its settings can be anything."""
 _LOOK_S: Final = 5.0
 _SAMPLE: Final = re.compile(r"(?m)^([a-z_]+)(?:\{[^}]*\})? ([0-9.eE+-]+)$")
 
@@ -40,30 +42,37 @@ EXPOSED: Final = (
 )
 
 
+class Reading(NamedTuple):
+    """What a part takes."""
+
+    cpu_percent: float | None  # of a core since the last reading; None the first time
+    mib: float
+    largest_mib: float  # of its processes
+    files: int
+    threads: int
+
+
 class Meter:
-    """CPU and memory of one part: some processes with all they started."""
+    """CPU, memory and handles of one part: some processes with all they started."""
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._roots = [psutil.Process(pid) for pid in pids]
-        self._cpu_s: dict[int, float] = {}
-        self._last_at: float | None = None
+        self._last: tuple[float, float] | None = None  # when, and the CPU-seconds until then
 
-    def read(self, now: float) -> tuple[float | None, float, float]:
-        """Return percent of a core since the last reading (None the first time), MiB of all, MiB of the largest."""
-        used_s, private, shared, largest = 0.0, 0.0, 0.0, 0.0
-        seen: dict[int, float] = {}
+    def read(self, now: float) -> Reading:
+        """Read all processes; those that have just ended are in the CPU of whoever waited for them."""
+        used_s, private, shared, largest, files, threads = 0.0, 0, 0, 0, 0, 0
         for process in self._processes():
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                times, memory = process.cpu_times(), process.memory_info()
-                seen[process.pid] = times.user + times.system
-                used_s += seen[process.pid] - self._cpu_s.get(process.pid, seen[process.pid])
+                used_s += sum(process.cpu_times()[:4])  # user, system, and both of its children that ended
+                memory = process.memory_info()
                 common = getattr(memory, "shared", 0)  # Linux: shared buffers would count once per backend
                 private, shared = private + memory.rss - common, max(shared, common)
                 largest = max(largest, memory.rss)
-        self._cpu_s = seen
-        took_s, self._last_at = (now - self._last_at if self._last_at is not None else 0.0), now
-        percent = 100 * used_s / took_s if took_s > 0 else None
-        return percent, (private + shared) / MIB, largest / MIB
+                files, threads = files + process.num_fds(), threads + process.num_threads()
+        last, self._last = self._last, (now, used_s)
+        percent = 100 * max(0.0, used_s - last[1]) / (now - last[0]) if last and now > last[0] else None
+        return Reading(percent, (private + shared) / MIB, largest / MIB, files, threads)
 
     def _processes(self) -> list[psutil.Process]:
         found = []
@@ -79,11 +88,26 @@ def exposed(text: str, name: str) -> list[float]:
 
 
 DATABASE: Final = """
-    SELECT d.xact_commit, d.numbackends, pg_database_size(d.datid), pg_current_wal_lsn() - '0/0'::pg_lsn,
-           (SELECT coalesce(sum(size), 0) FROM pg_ls_waldir()),
-           (SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_user_tables)
-      FROM pg_stat_database d WHERE d.datname = current_database()
+    SELECT d.xact_commit, pg_current_wal_lsn() - '0/0'::pg_lsn,
+           (SELECT count(*) FROM pg_stat_activity WHERE datid = d.datid AND backend_type = 'client backend'),
+           pg_database_size(d.datid) / 1048576.0, (SELECT coalesce(sum(size), 0) / 1048576.0 FROM pg_ls_waldir()),
+           t.dead, t.outbox, t.share
+      FROM pg_stat_database d,
+           (SELECT coalesce(sum(n_dead_tup), 0) AS dead,
+                   coalesce(sum(n_dead_tup) FILTER (WHERE relname = 'outbox'), 0) AS outbox,
+                   max(n_dead_tup::float8 / nullif(n_live_tup + n_dead_tup, 0))
+                       FILTER (WHERE relname <> 'outbox' AND n_live_tup + n_dead_tup >= %(large)s) AS share
+              FROM pg_stat_user_tables) t
+     WHERE d.datname = current_database()
 """
+GAUGES: Final = (
+    ("connections", ""),
+    ("size", "MiB"),
+    ("WAL on disk", "MiB"),
+    ("dead rows", "rows"),
+    ("dead rows of outbox", "rows"),
+    ("dead share of large tables", "share"),
+)
 
 
 class DatabaseFigures:
@@ -99,17 +123,15 @@ class DatabaseFigures:
         try:
             if self._conn is None:
                 self._conn = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
-            row = self._conn.execute(DATABASE).fetchone()
+            row = self._conn.execute(DATABASE, {"large": LARGE_ROWS}).fetchone()
         except psycopg.Error:
             self.close()
             raise
         if row is None:
             return
-        commits, backends, size, wal, wal_files, dead = (int(value) for value in row)
-        lines.add("database", "connections", "", at_s, backends)
-        lines.add("database", "size", "MiB", at_s, size / MIB)
-        lines.add("database", "WAL on disk", "MiB", at_s, wal_files / MIB)
-        lines.add("database", "dead rows", "rows", at_s, dead)
+        commits, wal = int(row[0]), int(row[1])
+        for (name, unit), value in zip(GAUGES, row[2:], strict=True):
+            lines.add("database", name, unit, at_s, None if value is None else float(value))
         if self._last is not None and at_s > self._last[0]:
             took_s = at_s - self._last[0]
             lines.add("database", "commits", "1/s", at_s, (commits - self._last[1]) / took_s)
@@ -143,7 +165,7 @@ class Sampler:
         self._http = httpx.Client(timeout=_LOOK_S, trust_env=False)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
-        self.largest_process_mib = 0.0  # of the four services, since `forget_largest`
+        self.largest_process_mib = 0.0  # of the four services, since it was set to 0
         self.leaves_services_alone = False  # no /metrics: while idleness is measured, answering is not it
         self.now: dict[str, float] = {}  # the last values, for the live view
 
@@ -170,12 +192,14 @@ class Sampler:
         """Look once at everything."""
         at_s = self._clock()
         for name, meter in self._meters.items():
-            percent, mib, largest = meter.read(time.monotonic())
-            self._lines.add("cpu", name, "% of a core", at_s, percent)
-            self._lines.add("memory", name, "MiB", at_s, mib)
+            reading = meter.read(time.monotonic())
+            self._lines.add("cpu", name, "% of a core", at_s, reading.cpu_percent)
+            self._lines.add("memory", name, "MiB", at_s, reading.mib)
             if name in SERVICES:
-                self.largest_process_mib = max(self.largest_process_mib, largest)
-            self.now[f"cpu {name}"] = percent or 0.0
+                self._lines.add("handles", f"{name} files", "files", at_s, reading.files)
+                self._lines.add("handles", f"{name} threads", "threads", at_s, reading.threads)
+                self.largest_process_mib = max(self.largest_process_mib, reading.largest_mib)
+            self.now[f"cpu {name}"] = reading.cpu_percent or 0.0
         if not self.leaves_services_alone:
             self._ask(at_s)
         if self._database is not None:

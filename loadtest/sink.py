@@ -43,25 +43,27 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)  # deliveries, by origin and how they were answered
     retries: int = 0  # deliveries that say they are a second attempt or a later one
     foreign: int = 0  # without a stamp, or with that of another run
+    astray: int = 0  # at another origin than the one it was meant for
 
 
 class Ledger:
     """What was received; one for all origins of this process."""
 
-    def __init__(self, book: Book, *, run: str) -> None:
-        self._book, self._run = book, run.encode()
+    def __init__(self, book: Book, *, run: str, origins: int) -> None:
+        self._book, self._run, self._origins = book, run.encode(), origins
         self._seen: dict[int, bytearray] = {}  # process of the generator -> a byte per notification
         self._histograms = {name: {channel: Histogram() for channel in CHANNELS} for name in ("measured", "beside")}
         self.window = (0, 0)
         self.tally = Tally()
 
-    def received(self, channel: Channel, id_: bytes, content: bytes, at_us: int) -> None:
-        """Note a delivery that is going to be accepted."""
+    def received(self, channel: Channel, id_: bytes, content: bytes, at_us: int, *, origin: int | None = None) -> None:
+        """Note a delivery that is going to be accepted; of a webhook with the number of the origin it came to."""
         stamp = find(content)
         if stamp is None or stamp.run != self._run or len(id_) != 16:
             self.tally.foreign += 1
             return
         self._book.add(id_, stamp.number, at_us)
+        self.tally.astray += origin is not None and parts(stamp.number)[1] % self._origins != origin
         if self._is_new(stamp.number):
             self.tally.received[channel] += 1
             measured = self.window[0] <= stamp.intended_us < self.window[1]
@@ -98,8 +100,11 @@ class Ledger:
 class Receiver:
     """One webhook origin, or the mail server."""
 
-    def __init__(self, name: str, channel: Channel, ledger: Ledger, *, manner: Manner, pace: Pace, rng: Random) -> None:
-        self.name, self.manner = name, manner
+    def __init__(
+        self, name: str, channel: Channel, ledger: Ledger, *, manner: Manner, pace: Pace, rng: Random,
+        origin: int | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.manner, self._origin = name, manner, origin
         self._channel, self._ledger, self._pace, self._rng = channel, ledger, pace, rng
 
     def deliver(self, id_: bytes, content: bytes, *, attempt: int) -> tuple[Manner, float]:
@@ -112,7 +117,7 @@ class Receiver:
             self._ledger.tally.refused[f"{self.name} {answered}"] += 1
         else:
             manner = OK
-            self._ledger.received(self._channel, id_, content, at_us)
+            self._ledger.received(self._channel, id_, content, at_us, origin=self._origin)
         return manner, self._pace.draw(self._rng)
 
 
@@ -183,15 +188,16 @@ class Sink:
 async def serve(receivers: Receivers, *, run: str, directory: Path, **where: Any) -> None:
     """Receive until SIGTERM."""
     book = Book(directory, "received")
-    ledger = Ledger(book, run=run)
+    host, ports = where["host"], where["hook_ports"]
+    ledger = Ledger(book, run=run, origins=len(ports))
     pace = Pace(receivers.latency_ms / 1000, receivers.latency_p99_ms / 1000)
     manner = Manner("status", receivers.failing_status, share=receivers.failing_share)
 
-    def receiver(name: str, channel: Channel) -> Receiver:
-        return Receiver(name, channel, ledger, manner=manner, pace=pace, rng=Random(f"{run}/{name}"))  # noqa: S311 - how receivers dawdle
+    def receiver(name: str, channel: Channel, origin: int | None = None) -> Receiver:
+        rng = Random(f"{run}/{name}")  # noqa: S311 - how receivers dawdle
+        return Receiver(name, channel, ledger, manner=manner, pace=pace, rng=rng, origin=origin)
 
-    host, ports = where["host"], where["hook_ports"]
-    hooks = Hooks(host, ports, [receiver(str(origin), Channel.WEBHOOK) for origin in range(len(ports))])
+    hooks = Hooks(host, ports, [receiver(str(origin), Channel.WEBHOOK, origin) for origin in range(len(ports))])
     for origin in range(len(ports)):
         await hooks.open(origin)
     mail, loop = receiver("mail", Channel.EMAIL), asyncio.get_running_loop()

@@ -20,6 +20,7 @@ HINTS: Final[dict[Group, str]] = {
     "cpu": "What each process uses. A Python process that stays at one whole core is the bottleneck; all cores in use "
     "together mean that the machine is.",
     "memory": "Resident memory of each process. A line that still rises at the end of a long run is a leak.",
+    "handles": "Open files and connections of each service, and its threads. A line that only rises is a leak.",
     "database": "What PostgreSQL says of itself. Dead rows that only rise mean that vacuum does not keep up.",
     "retries": "Deliveries that receivers refused, and attempts after the first. Once the receivers have healed, both "
     "must come to rest.",

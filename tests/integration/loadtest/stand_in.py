@@ -1,7 +1,8 @@
 """A pipeline that keeps no promise but those it is told to: accepts, and posts to the receivers from memory.
 
-`--lose 50` loses every fiftieth notification, `--double 50` delivers it twice, `--invent 50` delivers another one that
-nobody asked for; `--refuse 50` answers every fiftieth request with 503.
+`--lose 50` loses every fiftieth notification, `--double 50` delivers it twice, `--swap 50` delivers it and the next one
+under each other's ids, `--invent 50` delivers another one that nobody asked for, `--mangle 50` delivers it once more
+with its message damaged; `--refuse 50` answers every fiftieth request with 503.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ class Pipeline:
     def __init__(self, **every: int) -> None:
         self._every = every
         self._requests = self._notifications = 0
+        self._held: tuple[str, dict[str, str]] | None = None  # to be swapped
         self._queues: dict[int, asyncio.Queue[bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -41,12 +43,20 @@ class Pipeline:
     def _accept(self, item: dict[str, str]) -> dict[str, str]:
         self._notifications += 1
         id_ = str(uuid.uuid4())
-        if not self._is_one_of("lose", self._notifications):
+        if self._is_one_of("swap", self._notifications):
+            self._held = (id_, item)
+        elif self._held is not None:
+            (other, its), self._held = self._held, None
+            self._deliver(id_, its)
+            self._deliver(other, item)
+        elif not self._is_one_of("lose", self._notifications):
             self._deliver(id_, item)
         if self._is_one_of("double", self._notifications):
             self._deliver(id_, item)
         if self._is_one_of("invent", self._notifications):
             self._deliver(str(uuid.uuid4()), item)
+        if self._is_one_of("mangle", self._notifications):
+            self._deliver(id_, item | {"message": item["message"][::-1]})
         return {"id": id_}
 
     def _deliver(self, id_: str, item: dict[str, str]) -> None:
@@ -78,7 +88,9 @@ async def serve(port: int, **every: int) -> None:
 @click.option("--port", type=int, required=True)
 @click.option("--lose", type=int, default=0)
 @click.option("--double", type=int, default=0)
+@click.option("--swap", type=int, default=0)
 @click.option("--invent", type=int, default=0)
+@click.option("--mangle", type=int, default=0)
 @click.option("--refuse", type=int, default=0)
 def main(port: int, **every: int) -> None:
     """Serve."""

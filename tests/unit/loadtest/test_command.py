@@ -56,6 +56,7 @@ def test_half_of_the_capacity_is_taken_from_the_newest_stress_run(tmp_path: Path
 
     assert known_capacity(tmp_path) == 4000
     profile, notes = at_its_rate(profiles.load("soak"), None, tmp_path)
+
     assert max(stage.rate_per_s for stage in profile.stages) == 2000
     assert "4,000/s" in notes[0]
 
@@ -82,7 +83,6 @@ class FakeRunning:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.found = type("Found", (), {"notes": []})()
         self.crew = type("Crew", (), {"sink": object()})()
-        self.reconciled = False
 
     def __enter__(self) -> "FakeRunning":
         return self
@@ -94,11 +94,8 @@ class FakeRunning:
     def wind_down(self) -> None:
         raise RunError("the generator is gone as well")
 
-    def reconcile(self) -> None:
-        self.reconciled = True
-
     def result(self, _kind: str, broken_off: str | None) -> RunResult:
-        assert self.reconciled
+        assert self.found.notes == ["reconciled"]
         return RunResult("load", "smoke", 1, "c", "2030-01-31T09:00:00+00:00", 1.0, broken_off=broken_off,
                          limits=self.result_of.limits)  # fmt: skip
 
@@ -123,6 +120,7 @@ def test_whatever_happens_is_reported_and_the_exit_code_says_what_it_proves(
 
     monkeypatch.setattr(command_module, "Running", FakeRunning)
     monkeypatch.setattr(command_module, "play", play)
+    monkeypatch.setattr(command_module, "reconcile", lambda running: running.found.notes.append("reconciled"))
     monkeypatch.setattr(FakeRunning, "result_of", RunResult("load", "x", 1, "", "", 0.0, limits=limits))
 
     ended = invoke("run", "smoke", "--reports", str(tmp_path))

@@ -90,6 +90,10 @@ def test_latency_counts_from_the_intended_time(tmp_path: Path) -> None:
     assert low is not None
     assert high is not None
     assert 2_900 < low < high < 4_500  # intended in the second of the two seconds
+    lag = Histogram()
+    lag.add(taken["lag"])
+    assert lag.count == measured.count  # and that the generator is who was late is a figure of its own
+    assert (lag.ms(0) or 0) > 2_900
     assert taken["late"] == taken["requests"] == len(api.exchanges)
     assert measured.count < len(api.exchanges)  # the first second was not measured ...
     assert taken["asked"] == taken["accepted"]  # ... but counted

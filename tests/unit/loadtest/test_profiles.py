@@ -16,7 +16,7 @@ def test_each_profile_of_the_file_can_be_used(name: str) -> None:
 
     assert profile.about
     assert profile.limits["lost"] == 0
-    assert profile.idle_s + profile.load_s < profile.limit_s
+    assert profile.idle_s + sum(stage.for_s for stage in profile.stages) < profile.limit_s
 
 
 def test_the_five_profiles_are_there() -> None:
@@ -56,16 +56,21 @@ def test_a_rate_scales_all_stages() -> None:
 def test_every_fault_is_named_at_once() -> None:
     """With its place, what stands there, and what was expected."""
     wrong = ["mix.single_share=2", "colour=red", "limits.foo=3", "mix.channels={sms=1}", "generator.processes=0"]
+    more = ["limits.overdue_s=0", "limits.capacity_per_s=9"]
 
     with pytest.raises(ProfileError) as caught:
-        profiles.load("smoke", [*wrong, "drain_s=soon", "stages=[]", "nothing", "target.settings.API_WORKERS=[2]"])
+        profiles.load(
+            "smoke", [*wrong, *more, "drain_s=soon", "stages=[]", "nothing", "target.settings.API_WORKERS=[2]"]
+        )
 
     assert sorted(caught.value.faults) == sorted(
         [
             "colour: there is no such setting",
             "drain_s: 'soon'; expected a number from 0 on",
             "generator.processes: 0; expected a whole number from 1 to 64",
+            "limits.capacity_per_s: it is of stress alone; nothing else could judge it",
             "limits.foo: there is no such limit",
+            "limits.overdue_s: it is of dlq alone; nothing else could judge it",
             "mix.channels.sms: expected email or webhook",
             "mix.single_share: 2; expected a number from 0 to 1",
             "nothing: expected key=value with a key such as mix.single_share",

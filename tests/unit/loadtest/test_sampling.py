@@ -1,6 +1,8 @@
 """What is looked at each second, and how it is shown."""
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -30,17 +32,31 @@ def a_sampler(answer: Callable[[httpx.Request], httpx.Response], **given: Any) -
 
 
 def test_a_process_is_measured_with_all_it_started() -> None:
-    """CPU since the last reading, memory now; the first reading has no CPU."""
+    """CPU since the last reading, memory and handles now; the first reading has no CPU."""
     meter = Meter([os.getpid()])
 
     first = meter.read(10.0)
     sum(range(300_000))
-    percent, mib, largest = meter.read(10.5)
+    second = meter.read(10.5)
 
-    assert first[0] is None
+    assert first.cpu_percent is None
+    assert second.cpu_percent is not None
+    assert second.cpu_percent >= 0
+    assert 0 < second.largest_mib <= second.mib * 1.01
+    assert second.files > 0
+    assert second.threads > 0
+
+
+def test_the_work_of_a_child_that_has_ended_counts() -> None:
+    """Such as a backend's, an autovacuum worker's, or that of an API worker which was replaced."""
+    meter = Meter([os.getpid()])
+    meter.read(10.0)
+
+    subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
+
+    percent = meter.read(11.0).cpu_percent
     assert percent is not None
-    assert percent >= 0
-    assert 0 < largest <= mib * 1.01
+    assert percent > 10
 
 
 def test_a_process_that_has_ended_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +64,7 @@ def test_a_process_that_has_ended_is_left_out(monkeypatch: pytest.MonkeyPatch) -
     meter = Meter([os.getpid()])
     monkeypatch.setattr(meter, "_processes", list)
 
-    assert meter.read(1.0) == (None, 0.0, 0.0)
+    assert meter.read(1.0) == (None, 0, 0, 0, 0)
 
 
 def test_metrics_of_several_processes_are_folded() -> None:
@@ -91,7 +107,7 @@ class Conn:
         self._rows = list(rows)
         self.closed = False
 
-    def execute(self, _query: str) -> Any:
+    def execute(self, _query: str, _given: Any) -> Any:
         if not self._rows:
             raise psycopg.OperationalError("gone")
         row = self._rows.pop(0)
@@ -104,7 +120,7 @@ class Conn:
 def test_the_databases_counters_become_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a connection that was lost is made anew."""
     mib = sampling.MIB
-    conns = [Conn((100, 5, 9 * mib, 0, 16 * mib, 3), (300, 5, 9 * mib, 4 * mib, 16 * mib, 8)), Conn()]
+    conns = [Conn((100, 0, 5, 9, 16, 3, 2, None), (300, 4 * mib, 5, 9, 16, 8, 2, 0.1)), Conn()]
     made = iter(conns)
     monkeypatch.setattr(psycopg, "connect", lambda *_, **__: next(made))
     lines, figures = Lines(), DatabaseFigures("postgresql://x")
@@ -118,6 +134,7 @@ def test_the_databases_counters_become_rates(monkeypatch: pytest.MonkeyPatch) ->
     assert lines.points("database", "commits") == [(3.0, 100.0)]
     assert lines.points("database", "WAL written") == [(3.0, 2.0)]
     assert lines.points("database", "dead rows") == [(1.0, 3.0), (3.0, 8.0)]
+    assert lines.points("database", "dead share of large tables") == [(3.0, 0.1)]
     assert [conn.closed for conn in conns] == [True, True]
 
 

@@ -27,7 +27,7 @@ ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     """An empty one."""
-    return Ledger(Book(tmp_path, "received"), run=RUN)
+    return Ledger(Book(tmp_path, "received"), run=RUN, origins=3)
 
 
 def a_receiver(ledger: Ledger, *, channel: Channel = Channel.WEBHOOK, **manner: Any) -> Receiver:
@@ -87,6 +87,15 @@ def test_messages_of_another_run_are_foreign(ledger: Ledger) -> None:
     taken = ledger.take()
 
     assert (taken["received"], taken["foreign"]) == ({}, 2)
+
+
+def test_a_message_at_another_origin_is_astray(ledger: Ledger) -> None:
+    """The generator gives its messages to one origin after the other."""
+    for origin in range(3):
+        receiver = Receiver("1", Channel.WEBHOOK, ledger, manner=OK, pace=Pace(0, 0), rng=Random(1), origin=origin)
+        answered(receiver, webhook(7))
+
+    assert ledger.take()["astray"] == 2
 
 
 def test_latency_is_measured_from_the_intended_instant_within_the_window(ledger: Ledger) -> None:
