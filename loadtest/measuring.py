@@ -78,6 +78,12 @@ class Measured:
         """Accepted and not received, as far as is known; what was accepted without an answer makes it too small."""
         return max(0, self.counts["accepted"] - self.counts["received"])
 
+    @property
+    def outstanding(self) -> int:
+        """Asked for, and neither received nor refused; what arrived without an answer makes it too small."""
+        counts = self.counts
+        return counts["asked"] - counts["received"] - counts["refused"] - counts["unanswered"]
+
     def add(self, asked: Sequence[dict[str, Any]], sink: dict[str, Any], *, at_s: float, took_s: float) -> Look:
         """Add what the processes took since the last look, and return it."""
         look = Look(at_s, took_s)
@@ -85,8 +91,7 @@ class Measured:
             self._add_asked(look, one)
         self._add_received(look, sink)
         self.counts.update(look.counts)
-        counts = self.counts
-        look.outstanding = counts["asked"] - counts["received"] - counts["refused"] - counts["unanswered"]
+        look.outstanding = self.outstanding
         return look
 
     def _add_asked(self, look: Look, one: dict[str, Any]) -> None:

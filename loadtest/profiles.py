@@ -82,6 +82,7 @@ class Search:
     hold_s: float
     growth: float
     precision: float
+    latency_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,7 @@ def _read(name: str, content: dict[str, Any], faults: list[str]) -> Profile:
             hold_s=search.number("hold_s", low=2),
             growth=search.number("growth", low=1.05, high=10),
             precision=search.number("precision", low=0.01, high=1),
+            latency_s=search.number("latency_s", low=0.1),
         ),
         limits=table.numbers("limits"),
     )

@@ -38,7 +38,8 @@ export const profiles = {
       "step_s": 10.0,
       "hold_s": 60.0,
       "growth": 1.6,
-      "precision": 0.08
+      "precision": 0.08,
+      "latency_s": 1.0
     },
     "limits": {
       "refused": 0.0,
@@ -85,7 +86,8 @@ export const profiles = {
       "step_s": 10.0,
       "hold_s": 60.0,
       "growth": 1.6,
-      "precision": 0.08
+      "precision": 0.08,
+      "latency_s": 1.0
     },
     "limits": {
       "refused": 0.0,
@@ -129,7 +131,8 @@ export const profiles = {
       "step_s": 10.0,
       "hold_s": 60.0,
       "growth": 1.6,
-      "precision": 0.08
+      "precision": 0.08,
+      "latency_s": 1.0
     },
     "limits": {
       "refused": 0.0,
@@ -200,7 +203,8 @@ export const profiles = {
       "step_s": 10.0,
       "hold_s": 60.0,
       "growth": 1.6,
-      "precision": 0.08
+      "precision": 0.08,
+      "latency_s": 1.0
     },
     "limits": {
       "refused": 0.0,
@@ -243,7 +247,8 @@ export const profiles = {
       "step_s": 10.0,
       "hold_s": 60.0,
       "growth": 1.6,
-      "precision": 0.08
+      "precision": 0.08,
+      "latency_s": 1.0
     },
     "limits": {
       "refused": 0.0,
