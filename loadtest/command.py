@@ -13,16 +13,16 @@ import click
 
 from infra.local.errors import LocalStackError
 from infra.local.stack import REPOSITORY
-from loadtest import profiles
+from loadtest import found_capacity, profiles, surroundings
 from loadtest.closing import reconcile
 from loadtest.errors import RunError
 from loadtest.profiles import Profile, ProfileError
 from loadtest.progress import summary, view
 from loadtest.report import write, write_index
-from loadtest.results import Kind, ResultError, RunResult, load, save
+from loadtest.results import Kind, RunResult, save
 from loadtest.running import ENDS, Running, why
 from loadtest.stress import find_capacity
-from loadtest.target import Maker, maker
+from loadtest.target import Maker, described, maker
 
 REPORTS: Final = REPOSITORY / ".local" / "reports"
 RUNS: Final = REPOSITORY / ".local" / "loadtest"
@@ -133,23 +133,12 @@ def at_its_rate(profile: Profile, rate: float | None, reports: Path) -> tuple[Pr
         return profile.at_rate(rate), []
     if profile.share_of_capacity <= 0:
         return profile, []
-    capacity = known_capacity(reports)
+    stress, target = profiles.load("stress"), described(os.environ)
+    capacity, notes = found_capacity.find(reports, stress=stress, target=target, machine=surroundings.machine())
     if capacity is None:
-        return profile, ["No stress run has left a capacity; the rate is the profile's own."]
-    rate = profile.share_of_capacity * capacity
-    return profile.at_rate(rate), [f"The rate is {profile.share_of_capacity:g} of the capacity found, {capacity:,}/s."]
-
-
-def known_capacity(reports: Path) -> int | None:
-    """The capacity that the newest stress run found."""
-    for path in sorted(reports.glob("*-stress-*.json"), reverse=True):
-        try:
-            capacity = load(path).counts.get("capacity_per_s", 0)
-        except (ResultError, OSError):
-            continue
-        if capacity > 0:
-            return capacity
-    return None
+        return profile, ["The rate is the profile's own.", *notes]
+    share = f"The rate is {profile.share_of_capacity:g} of the capacity."
+    return profile.at_rate(profile.share_of_capacity * capacity), [share, *notes]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """One run under way: a started target and crew, a look at everything each second, and how it all ends."""
 
+import os
 import secrets
 import shutil
 import time
@@ -20,7 +21,7 @@ from loadtest.reconcile import Verdict
 from loadtest.results import Event, Kind, Limit, RunResult
 from loadtest.sampling import Sampler
 from loadtest.stamps import now_us
-from loadtest.target import Maker, start_embedded
+from loadtest.target import Maker, described, start_embedded
 
 LEAD_S: Final = 0.3
 """A stage begins so long after it was told: every process of the generator has heard of it by then."""
@@ -216,7 +217,6 @@ class Running:
     def result(self, kind: Kind, broken_off: str | None) -> RunResult:
         """Everything that is kept of the run."""
         found, latencies = self.found, self.measured.latencies()
-        target = "the embedded stack" if self.target.stack else self.target.api_url
         return RunResult(
             kind=kind,
             profile=self.profile.name,
@@ -226,7 +226,7 @@ class Running:
             took_s=round(self.clock(), 1),
             versions=found.versions,
             machine=self._machine,
-            settings=surroundings.settings(self.profile, target=target),
+            settings=surroundings.settings(self.profile, target=described(os.environ)),
             limits=found.limits
             + limits.judge(
                 self.profile.limits,

@@ -121,6 +121,11 @@ _PARTS = {"relay": "outbox_relay", "delivery": "delivery_consumer", "dlq": "dlq_
 Maker = Callable[[Path, str], Target]
 
 
+def described(environ: Mapping[str, str]) -> str:
+    """What a result calls the target."""
+    return environ.get("TARGET_URL", "").rstrip("/") or "the embedded stack"
+
+
 def maker(profile: Profile, environ: Mapping[str, str], *, say: Callable[[str], None]) -> Maker:
     """Return what describes the target in a directory of a run. Raises ProfileError with every fault, first."""
     if not environ.get("TARGET_URL"):

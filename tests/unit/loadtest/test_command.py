@@ -9,10 +9,11 @@ from click.testing import CliRunner
 from loadtest import command as command_module
 from loadtest import profiles
 from loadtest.__main__ import COMMANDS, main
-from loadtest.command import at_its_rate, known_capacity
+from loadtest.command import at_its_rate
 from loadtest.errors import RunError
 from loadtest.progress import summary
 from loadtest.results import Limit, RunResult, save
+from tests.unit.loadtest.test_found_capacity import a_stress_run
 from tests.unit.loadtest.test_results import a_result
 
 
@@ -48,28 +49,21 @@ def test_an_unknown_command_or_profile_is_bad_usage() -> None:
 
 
 def test_half_of_the_capacity_is_taken_from_the_newest_stress_run(tmp_path: Path) -> None:
-    """Runs that found none are passed over, and so is what is no result."""
-    for second, capacity in ((1, 3000), (2, 4000), (3, 0)):
-        result = _stress(f"2030-01-31T09:00:0{second}+00:00", capacity)
-        save(result, tmp_path)
-    (tmp_path / "20310101T000000Z-stress-stress.json").write_text("{")
+    """And the notes name its file."""
+    path = save(a_stress_run(counts={"capacity_per_s": 4000}), tmp_path)
 
-    assert known_capacity(tmp_path) == 4000
     profile, notes = at_its_rate(profiles.load("soak"), None, tmp_path)
 
     assert max(stage.rate_per_s for stage in profile.stages) == 2000
-    assert "4,000/s" in notes[0]
-
-
-def _stress(started_at: str, capacity: int) -> RunResult:
-    return RunResult("stress", "stress", 1, "", started_at, 1.0, counts={"capacity_per_s": capacity})
+    assert "4,000/s" in notes[1]
+    assert path.name in notes[1]
 
 
 def test_without_a_stress_run_the_profile_has_a_rate_of_its_own(tmp_path: Path) -> None:
     """And the report says so; --rate wins in any case."""
     profile, notes = at_its_rate(profiles.load("soak"), None, tmp_path)
     assert profile == profiles.load("soak")
-    assert "No stress run" in notes[0]
+    assert "No stress run" in notes[1]
 
     profile, notes = at_its_rate(profiles.load("soak"), 70, tmp_path)
     assert ([stage.rate_per_s for stage in profile.stages], notes) == ([70], [])
