@@ -85,7 +85,8 @@ def _settings() -> dict[str, str]:
     """Return what was set beside the stages: variables of the services in the environment, the server, the peers."""
     variables = re.findall(r"(?m)^#? ?([A-Z][A-Z_]+)=", (REPOSITORY / ".env.example").read_text())
     shown = [name for name in variables if name in os.environ and not _SECRET.search(name)]
-    peers = {name: value for name, value in vars(settings).items() if name.isupper()}
+    shared = vars(settings).keys() - {"SETTINGS", "TRIED"}
+    peers = {**{name: vars(settings)[name] for name in sorted(shared) if name.isupper()}, **settings.SETTINGS}
     return {
         **{f"environment/{name}": os.environ[name] for name in shown},
         **{f"postgres/{name}": value for name, value in POSTGRES_SETTINGS.items()},

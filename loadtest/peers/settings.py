@@ -59,11 +59,11 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "dramatiq": {
         "processes": CORES,  # its default: one per core
         "threads": 4,  # default 8; with a request to wait for, more threads contend for the interpreter
-        "prefetch": 0,  # `dramatiq_queue_prefetch`; 0 is its default, two per thread
+        "prefetch": 64,  # `dramatiq_queue_prefetch`, of each process; default 0, two per thread
     },
     "Celery": {
         "pool": "solo",  # default prefork; each takes its tasks in its own process, no pipe to a child
-        "workers": 2 * CORES,  # processes
+        "workers": CORES,  # processes; prefork's default too
         "prefetch": 64,  # its optimizing.rst, short tasks: "Values like 50 or 150 might make sense"; default 4
     },
 }
@@ -89,8 +89,8 @@ TRIED: Final[Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
         "linger_ms": (0, 0.5, 2),
     },
     "procrastinate": {"workers": (1, 2, 4), "concurrency": (10, 50), "linger_ms": (0, 0.5, 2)},
-    "dramatiq": {"processes": (1, CORES, 2 * CORES), "threads": (2, 4, 8), "prefetch": (0, 64)},
-    "Celery": {"pool": ("solo", "prefork"), "workers": (CORES, 2 * CORES, 4 * CORES), "prefetch": (4, 64, 128)},
+    "dramatiq": {"processes": (1, CORES, 2 * CORES), "threads": (2, 4, 8), "prefetch": (0, 16, 64, 256)},
+    "Celery": {"pool": ("solo", "prefork"), "workers": (1, CORES, 2 * CORES), "prefetch": (4, 64, 128)},
 }
 
 
