@@ -32,13 +32,13 @@ def write(outcomes: Sequence[StageOutcome], facts: Mapping[str, object], path: P
 
 def _section(outcome: StageOutcome, facts: Mapping[str, object]) -> str:
     present = outcome.samples[AS_SET]
-    fastest = max(outcome.samples, key=lambda name: spread_of(outcome.samples[name], PER_S).median)
+    beside = {name: ratio(samples, present, PER_S) for name, samples in outcome.measured}
+    faster = ", ".join(name for name, one in beside.items() if one.low > 1) or "none"
     told = {"rounds": len(present), "version": environment.versions()[outcome.stage.title.lower()], **facts}
-    lines = [f"## {outcome.stage.title}", "", f"As set: {outcome.whats[AS_SET]}. Fastest here: {fastest}.", ""]
+    lines = [f"## {outcome.stage.title}", "", f"As set: {outcome.whats[AS_SET]}. Faster in every round: {faster}.", ""]
     lines += ["; ".join(f"{name} {value}" for name, value in told.items()) + ".", ""]
     lines += ["| changed | a second | × as set | CPU µs each |", "|---|--:|--:|--:|"]
     for name, samples in outcome.measured:
-        beside = in_words(ratio(samples, present, PER_S)) if name != AS_SET else ""
         cpu = in_words(spread_of(samples, f"{CPU_US}all"))
-        lines.append(f"| {name} | {in_words(spread_of(samples, PER_S))} | {beside} | {cpu} |")
+        lines.append(f"| {name} | {in_words(spread_of(samples, PER_S))} | {in_words(beside[name])} | {cpu} |")
     return "\n".join(lines) + "\n"

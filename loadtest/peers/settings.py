@@ -1,8 +1,8 @@
 """Every setting of every peer, in one place: whoever doubts one changes it here and measures again.
 
 Where a project's documentation names a value for throughput, that is it, with the page it stands on. Where it leaves
-the choice, `python -m loadtest bench --tune` tries the values in TRIED, and the fastest is here;
-docs/reports/peer-settings.md has what they gave, on which machine and when.
+the choice, `python -m loadtest bench --tune` tries the values in TRIED, and one is here that no other beats in every
+round; docs/reports/peer-settings.md has what they gave, on which machine and when.
 """
 
 import json
