@@ -138,7 +138,15 @@ def judge(running: Running, watch: Watch) -> None:
     found, limits, letters = running.found, running.profile.limits, watch.letters
     ends = letters.ends()
     unfit = sum(end.count for end in ends if not is_fitting(end))
+    standing, seen = letters.standing(), running.measured.retries_by
+    unfailed = sum(not standing.stands.get(way.name) for way in WAYS)
+    # At a closed port a retry is an attempt that no receiver sees.
+    unseen = sum(
+        abs(seen[str(origin)] - standing.retries[way.name]) for origin, way in enumerate(WAYS) if way.name != "refused"
+    )
     for name, count, of in (
+        ("each receiver failed", unfailed, "without dead letters"),
+        ("receivers saw each retry", unseen, "more or less than there are attempts"),
         ("each failure is tracked", letters.untracked(), "without a dead letter"),
         ("each ended for its reason", unfit, "neither resolved nor at rest as they should be"),
         ("retries are counted", letters.miscounted(), "whose count is not that of their attempts"),
@@ -154,7 +162,7 @@ def judge(running: Running, watch: Watch) -> None:
             )
     for end in ends:
         found.counts[f"{end.name}: {end.status}, {end.why}"] = end.count
-    for name, retries in sorted(letters.standing().retries.items()):
+    for name, retries in sorted(standing.retries.items()):
         found.counts[f"{name}: retries"] = retries
 
 

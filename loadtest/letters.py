@@ -26,6 +26,7 @@ UNTRACKED = """
 MISCOUNTED = """
     SELECT count(*) FROM dlq_messages d JOIN notifications n ON n.id = d.notification_id
      WHERE d.retry_count <> n.attempt - 1
+        OR (SELECT count(*) FROM delivery_attempts a WHERE a.notification_id = n.id) <> n.attempt
 """
 ENDS = """
     SELECT d.destination, d.status, coalesce(d.resolution, d.rest_reason), d.failure_class, d.retry_at IS NULL, count(*)
@@ -93,7 +94,7 @@ class Letters:
         return int(self._rows(UNTRACKED)[0][0])
 
     def miscounted(self) -> int:
-        """How many have a count of retries that is not that of their attempts."""
+        """How many have a count of retries that is not that of their attempts, or of the attempts that were made."""
         return int(self._rows(MISCOUNTED)[0][0])
 
     def ends(self) -> list[End]:

@@ -64,6 +64,7 @@ class Measured:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.refused_by: Counter[str] = Counter()  # status or reason
+        self.retries_by: Counter[str] = Counter()  # origin
         self.doubtful: list[tuple[int, int]] = []
         self.begin_window()
 
@@ -114,7 +115,8 @@ class Measured:
         look.counts["received_again"] += sink["again"]
         look.counts["foreign"] += sink["foreign"]
         look.counts["astray"] += sink["astray"]
-        look.counts["retries"] += sink["retries"]
+        look.counts["retries"] += sum(sink["retries"].values())
+        self.retries_by.update(sink["retries"])
         look.refusals.update(sink["refused"])
         look.counts["refused_deliveries"] += sum(sink["refused"].values())
         for channel in Channel:

@@ -41,7 +41,7 @@ class Tally:
     received: Counter[str] = field(default_factory=Counter)  # by channel, each notification once
     again: int = 0  # deliveries of what had been received before
     refused: Counter[str] = field(default_factory=Counter)  # deliveries, by origin and how they were answered
-    retries: int = 0  # deliveries that say they are a second attempt or a later one
+    retries: Counter[str] = field(default_factory=Counter)  # second and later attempts, as they say, by origin
     foreign: int = 0  # without a stamp, or with that of another run
     astray: int = 0  # at another origin than the one it was meant for
 
@@ -111,7 +111,7 @@ class Receiver:
         """Take note of a delivery; return how to answer it, and after how many seconds."""
         at_us = now_us()
         manner = self.manner.now(at_us)
-        self._ledger.tally.retries += attempt > 1
+        self._ledger.tally.retries[self.name] += attempt > 1
         if manner.hits(self._rng):
             answered = str(manner.status) if manner.way == "status" else manner.way
             self._ledger.tally.refused[f"{self.name} {answered}"] += 1

@@ -12,7 +12,7 @@ from loadtest.__main__ import main
 from loadtest.dlq import WAYS, Watch, destinations, is_fitting, judge
 from loadtest.letters import End, Standing
 from loadtest.manners import Manner
-from loadtest.measuring import Lines
+from loadtest.measuring import Lines, Measured
 from loadtest.running import Found
 from tests.unit.loadtest.fakes import a_look
 
@@ -50,7 +50,7 @@ class Running:
 
     def __init__(self) -> None:
         self.lines, self.found, self.events = Lines(), Found(), list[str]()
-        self.profile = profiles.load("dlq")
+        self.profile, self.measured = profiles.load("dlq"), Measured()
 
     def event(self, text: str) -> None:
         self.events.append(text)
@@ -124,14 +124,23 @@ def judged(watch: Any) -> dict[str, bool]:
     return {limit.name: limit.held for limit in watch.running.found.limits}
 
 
-def test_everything_went_well() -> None:
-    """Each limit held, and how many ended how is counted."""
+def a_watch_of_the_end() -> Any:
+    """Everything went well, with seven retries each that the receivers saw."""
     watch = a_watch()
     watch.recovered_s = {way.name: 20.0 for way in HEALING}
+    retries = Counter({way.name: 7 for way in HEALING})
+    watch.letters.now = replace(all_stand(resolved=7), retries=retries)
+    watch.running.measured.retries_by.update({str(n): retries[way.name] for n, way in enumerate(WAYS)} | {"0": 3})
+    return watch
+
+
+def test_everything_went_well() -> None:
+    """Each limit held, and how many ended how is counted."""
+    watch = a_watch_of_the_end()
 
     held = judged(watch)
     assert all(held.values())
-    assert len(held) == 5 + len(HEALING)
+    assert len(held) == 7 + len(HEALING)
     assert watch.running.found.counts["refused: resolved, sent"] == 7
 
 
@@ -145,16 +154,31 @@ def test_everything_went_well() -> None:
 )
 def test_each_fault_of_the_database_is_noticed(fault: str, limit: str) -> None:
     """One is enough."""
-    watch = a_watch()
-    watch.recovered_s = {way.name: 20.0 for way in HEALING}
+    watch = a_watch_of_the_end()
     watch.letters.faults[fault] = 1
 
     assert [name for name, held in judged(watch).items() if not held] == [limit]
 
 
+def test_a_receiver_that_never_failed_is_noticed() -> None:
+    """Or the way that does not heal would be judged by dead letters that are not there."""
+    watch = a_watch_of_the_end()
+    del watch.letters.now.stands["gone_410"]
+
+    assert [name for name, held in judged(watch).items() if not held] == ["each receiver failed"]
+
+
+def test_attempts_that_no_receiver_saw_are_noticed() -> None:
+    """Counts that are written in one statement agree whatever happened."""
+    watch = a_watch_of_the_end()
+    watch.running.measured.retries_by["1"] -= 1
+
+    assert [name for name, held in judged(watch).items() if not held] == ["receivers saw each retry"]
+
+
 def test_a_receiver_that_never_recovered_did_not_hold() -> None:
     """Nor did one that took too long, or a retry that came late."""
-    watch = a_watch()
+    watch = a_watch_of_the_end()
     watch.recovered_s = {way.name: 20.0 for way in HEALING[1:]} | {HEALING[1].name: 1e6}
     watch.overdue_s = 60.0
 

@@ -27,7 +27,7 @@ def asked(**counts: Any) -> dict[str, Any]:
 
 def received(**counts: Any) -> dict[str, Any]:
     histograms = {name: {"email": "", "webhook": ""} for name in ("measured", "beside")}
-    return {"received": {}, "again": 0, "refused": {}, "retries": 0, "foreign": 0, "astray": 0, **histograms, **counts}
+    return {"received": {}, "again": 0, "refused": {}, "retries": {}, "foreign": 0, "astray": 0, **histograms, **counts}
 
 
 def test_histograms_keep_three_digits_and_add_up_without_loss() -> None:
