@@ -116,11 +116,6 @@ class Client:
         """How many requests have neither an answer nor none."""
         return len(self._busy) + len(self._waiting)
 
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for a connection."""
-        return len(self._waiting)
-
     def request(self, exchange: Exchange) -> None:
         """Send a request now, or as soon as a connection is free."""
         now = self._loop.time()

@@ -19,12 +19,11 @@ from loadtest.errors import RunError
 from loadtest.profiles import Profile, ProfileError
 from loadtest.progress import summary, view
 from loadtest.report import write, write_index
-from loadtest.results import Kind, RunResult, save
+from loadtest.results import REPORTS, Kind, RunResult, save
 from loadtest.running import ENDS, Running, why
 from loadtest.stress import find_capacity
 from loadtest.target import Maker, described, maker
 
-REPORTS: Final = REPOSITORY / ".local" / "reports"
 RUNS: Final = REPOSITORY / ".local" / "loadtest"
 HELD, NOT_HELD, MISUSED, BROKEN = range(4)
 

@@ -21,13 +21,13 @@ import click
 import psycopg
 
 from loadtest import profiles
-from loadtest.command import REPORTS, carry_out, refusing
+from loadtest.command import carry_out, refusing
 from loadtest.errors import RunError
 from loadtest.letters import End, Letters, Standing
 from loadtest.limits import at_most
 from loadtest.measuring import Look
 from loadtest.profiles import ProfileError
-from loadtest.results import Limit
+from loadtest.results import REPORTS, Limit
 from loadtest.running import Running
 from loadtest.stamps import now_us
 from loadtest.target import maker

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import orjson
 
 VERSION: Final = 1
+REPORTS: Final = Path(__file__).parents[1] / ".local" / "reports"
 Kind = Literal["load", "stress", "dlq", "bench"]
 Group = Literal["throughput", "latency", "backlog", "lag", "cpu", "memory", "handles", "database", "retries"]
 
@@ -130,9 +131,15 @@ def from_json(text: bytes | str) -> RunResult:
 
 
 def save(result: RunResult, directory: Path) -> Path:
-    """Write `<name>.json` below a directory that need not exist; return its path. A reader never sees half of it."""
+    """Write `<name>.json` below a directory that need not exist; return its path. A reader never sees half of it.
+
+    Of two that began in the same second, the later one is `<name>_2.json`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{result.name}.json"
+    path, number = directory / f"{result.name}.json", 1
+    while path.exists():
+        number += 1
+        path = directory / f"{result.name}_{number}.json"
     written = path.with_suffix(".json.new")
     written.write_bytes(to_json(result))
     written.replace(path)

@@ -29,7 +29,6 @@ from loadtest.peers import environment, settings
 
 NOT_HELD: Final = 1
 BROKEN: Final = 3
-REPORTS: Final = Path(".local/reports")
 _SECRET: Final = re.compile(r"PASS|SECRET|URL|USER|TOKEN")
 
 
@@ -42,7 +41,7 @@ _SECRET: Final = re.compile(r"PASS|SECRET|URL|USER|TOKEN")
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that everything runs, and measures nothing.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--contender", multiple=True, help="Only these contenders of a stage; may be given several times.")
-@click.option("--reports", type=click.Path(path_type=Path), default=REPORTS, show_default=True)
+@click.option("--reports", type=click.Path(path_type=Path), default=results.REPORTS, show_default=".local/reports")
 @click.option("--keep-logs", type=click.Path(path_type=Path), help="Copy the logs of all processes there.")
 def command(
     *,

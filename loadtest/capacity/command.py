@@ -7,13 +7,11 @@ from typing import Any, Final
 
 import click
 
-from infra.local.stack import REPOSITORY
 from loadtest.capacity import costs, tables
 from loadtest.capacity.costs import NotMeasuredError
 from loadtest.capacity.sizing import RATES_PER_S, Assumptions
-from loadtest.results import ResultError, RunResult, load
+from loadtest.results import REPORTS, ResultError, RunResult, load
 
-REPORTS: Final = REPOSITORY / ".local" / "reports"
 BEGIN, END = "<!-- capacity: begin -->\n", "<!-- capacity: end -->"
 MISUSED: Final = 2
 

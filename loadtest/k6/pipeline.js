@@ -75,10 +75,11 @@ function arrivals(name, stages, perNotification, users) {
 }
 
 // k6 sees no backlog, so it looks for where the API ends: rate after rate, up to twice the capacity that the profile
-// promises, until a threshold ends it.
+// promises (of where the search starts, if it promises none), until a threshold ends it.
 function steps({ search, limits }) {
   const found = [];
-  for (let rate = search.start_per_s; rate <= 2 * limits.capacity_per_s; rate *= search.growth) {
+  const highest = 2 * (limits.capacity_per_s || search.start_per_s);
+  for (let rate = search.start_per_s; rate <= highest; rate *= search.growth) {
     found.push({ for_s: search.step_s, rate_per_s: rate, to_per_s: rate });
   }
   return found;

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import click
 
-from infra.local.stack import REPOSITORY
 from loadtest.report.index_page import write_index
 from loadtest.report.run_page import write
-from loadtest.results import ResultError, load
-
-REPORTS = REPOSITORY / ".local" / "reports"
+from loadtest.results import REPORTS, ResultError, load
 
 
 @click.command("report")

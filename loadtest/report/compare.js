@@ -6,6 +6,7 @@
   const place = document.getElementById("comparison");
   const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
   const PERCENTILES = ["p50", "p90", "p99", "p999", "max"];
+  const NOT_COMPARABLE = ["profile", "setting: target", "machine: cores", "machine: cpu", "machine: memory_gib"];
   const OPEN_AT_FIRST = ["throughput", "latency"];
 
   function make(tag, text, attributes = {}) {
@@ -50,6 +51,11 @@
   function tables(a, b) {
     const grid = place.appendChild(make("div", null, { class: "beside" }));
     const facts = both(a.facts, b.facts).filter((name) => a.facts[name] !== b.facts[name]);
+    const other = NOT_COMPARABLE.filter((name) => facts.includes(name));
+    if (other.length) {
+      const text = "These figures are not of the same: " + other.map((name) => name.replace(/^\w+: /, "")).join(", ") + " differ.";
+      grid.before(make("p", text, { class: "note alarm" }));
+    }
     part(grid, "What differed", facts.map((name) => [name, figure(a.facts[name]), figure(b.facts[name])]), ["", "A", "B"]);
     const said = (limit) => (limit ? limit.measured + (limit.held ? "" : " (not held)") : "–");
     part(

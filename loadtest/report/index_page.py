@@ -87,9 +87,10 @@ def first_choice(rows: list[Row]) -> list[str]:
 def for_comparison(one: Row) -> dict[str, Any]:
     """Return what `compare.js` compares."""
     result = one.result
-    facts = {"command": result.command, "seed": str(result.seed), "took": duration(result.took_s)}
-    for prefix, found in (("machine", result.machine), ("setting", result.settings), ("version", result.versions)):
+    facts = {"profile": one.title}
+    for prefix, found in (("machine", result.machine), ("version", result.versions), ("setting", result.settings)):
         facts |= {f"{prefix}: {name}": number(v) if isinstance(v, float) else str(v) for name, v in found.items()}
+    facts |= {"command": result.command, "seed": str(result.seed), "took": duration(result.took_s)}
     return {
         "title": f"{one.title}, {instant(result.started_at)}",
         "verdict": one.verdict_words,

@@ -7,7 +7,9 @@ from loadtest.report.figures import title, verdict, verdict_words
 from loadtest.report.inlining import page, write_whole
 from loadtest.results import RunResult
 
-_MUST_BE_NONE = frozenset({"lost", "on_their_way", "doubled", "unexplained", "unanswered"})
+_MUST_BE_NONE = frozenset(
+    ("lost", "on_their_way", "doubled", "misplaced", "unexplained", "foreign", "refused", "unanswered")
+)
 
 
 def render(result: RunResult) -> str:

@@ -83,7 +83,7 @@ def test_a_connection_is_kept_and_carries_one_request_at_a_time() -> None:
         for name in ("a", "b", "c"):
             asked(client, name, answers)
         await settled()
-        assert (client.under_way, client.waiting) == (3, 2)
+        assert (client.under_way, len(client._waiting)) == (3, 2)
         _, transport = server.connections[0]
         assert transport.said() == b"a"
         server.answer(0)

@@ -43,6 +43,14 @@ def test_a_file_is_named_by_when_and_what(tmp_path: Path) -> None:
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
+def test_two_that_began_in_the_same_second_are_two_files(tmp_path: Path) -> None:
+    """Neither is lost; the later one is listed after the other."""
+    paths = [save(replace(a_result(), seed=seed), tmp_path) for seed in (1, 2, 3)]
+
+    assert [load(path).seed for path in sorted(tmp_path.iterdir())] == [1, 2, 3]
+    assert paths == sorted(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("change", "held"),
     [({}, True), ({"broken_off": "Ctrl-C"}, False), ({"limits": [Limit("lost", "0", "3", held=False)]}, False)],
