@@ -1,6 +1,5 @@
 """Every second: CPU and memory of each part, outbox depth and age, consumer lag, and the database's figures."""
 
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ import httpx
 import psutil
 import psycopg
 
+from loadtest.bench.metrics import parse
 from loadtest.limits import SERVICES
 from loadtest.measuring import Lines
 from loadtest.results import Group
@@ -20,7 +20,6 @@ MIB: Final = 1024 * 1024
 LARGE_ROWS: Final = 100_000
 """Of a table of fewer rows even the share of the dead that autovacuum leaves by its settings can be anything."""
 _LOOK_S: Final = 5.0
-_SAMPLE: Final = re.compile(r"(?m)^([a-z_]+)(?:\{[^}]*\})? ([0-9.eE+-]+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Exposed:
 
     service: str
     series: str
-    fold: Callable[[list[float]], float]  # of all its labels and all processes of the service
+    fold: Callable[[list[float]], float]  # of all processes of the service, each the sum over its labels
     group: Group
     name: str
     unit: str
@@ -80,11 +79,6 @@ class Meter:
             with suppress(psutil.NoSuchProcess):
                 found += [root, *root.children(recursive=True)]
         return found
-
-
-def exposed(text: str, name: str) -> list[float]:
-    """The values of a series in Prometheus' text format, whatever its labels."""
-    return [float(value) for found, value in _SAMPLE.findall(text) if found == name]
 
 
 DATABASE: Final = """
@@ -210,10 +204,10 @@ class Sampler:
         for service, urls in self._metrics.items():
             pages = []
             for url in urls:
-                with suppress(httpx.HTTPError):
-                    pages.append(self._http.get(f"{url}/metrics").text)
+                with suppress(httpx.HTTPError, ValueError):  # gone, or no exposition
+                    pages.append(parse(self._http.get(f"{url}/metrics").text))
             for one in EXPOSED:
-                values = [value for page in pages for value in exposed(page, one.series)]
+                values = [page[one.series] for page in pages if one.series in page]
                 if one.service == service and values:
                     self.now[one.name] = float(one.fold(values))
                     self._lines.add(one.group, one.name, one.unit, at_s, self.now[one.name])

@@ -10,6 +10,7 @@ from loadtest.report.inlining import page, write_whole
 from loadtest.results import Latency, ResultError, RunResult, load
 
 INDEX = "index.html"
+_COMPARED = 30  # the newest runs; each adds its series to the page
 _POINTS = 200  # of a line in a comparison; the page of a run has them all
 
 
@@ -66,11 +67,13 @@ def row(name: str, result: RunResult, page: str | None) -> Row:
 
 def render_index(rows: list[Row], unreadable: list[Unreadable]) -> str:
     """Return the page; it begins with the newest run that has an earlier one of the same title, and that."""
+    compared = rows[:_COMPARED]
     return page(
         "index.html",
         scripts=["charts.js", "compare.js"],
-        data={"runs": {one.name: for_comparison(one) for one in rows}, "chosen": first_choice(rows)},
+        data={"runs": {one.name: for_comparison(one) for one in compared}, "chosen": first_choice(compared)},
         rows=rows,
+        compared=compared,
         unreadable=unreadable,
     )
 

@@ -10,7 +10,6 @@ from loadtest.limits import GROWTHS, SERVICES, judge
 from loadtest.measuring import Lines, Measured, draw
 from loadtest.reconcile import Verdict
 from loadtest.results import Group, Latency
-from loadtest.sampling import exposed
 
 
 def recorded(*ms: float) -> str:
@@ -186,16 +185,3 @@ def test_dead_rows_of_a_healthy_hour_hold_and_those_of_an_outbox_that_is_not_vac
     held_back = plotted("database", "dead rows of outbox", lambda minute: 20_000 + 5_000 * minute)
     plotted("database", "dead share of large tables", lambda minute: 0.3 if minute > 50 else 0.1, held_back)
     assert [held for _, held in judged(limits, lines=held_back).values()] == [False, False]
-
-
-def test_series_are_read_from_an_exposition() -> None:
-    """Whatever labels they have; comments and longer names are others."""
-    text = (
-        "# HELP kafka_consumer_lag Records\n# TYPE kafka_consumer_lag gauge\n"
-        'kafka_consumer_lag{partition="0",topic="a"} 3.0\nkafka_consumer_lag{partition="1",topic="a"} 1e+03\n'
-        "kafka_consumer_lag_more 9.0\noutbox_depth_rows 12.0\n"
-    )
-
-    assert exposed(text, "kafka_consumer_lag") == [3.0, 1000.0]
-    assert exposed(text, "outbox_depth_rows") == [12.0]
-    assert exposed(text, "nothing") == []

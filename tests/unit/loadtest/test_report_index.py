@@ -1,6 +1,7 @@
 """The index of all runs, and the command that writes the pages."""
 
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -45,6 +46,20 @@ def test_an_empty_directory_says_how_to_make_a_run(tmp_path: Path) -> None:
     words = Page(write_index(tmp_path / "new").read_text(encoding="utf-8")).words
 
     assert "python -m loadtest run smoke" in words
+
+
+def test_the_newest_thirty_can_be_compared(tmp_path: Path) -> None:
+    """All are listed; the page holds the series of these alone."""
+    for day in range(1, 32):
+        save(a_run(started_at=f"2030-01-{day:02}T09:00:00+00:00"), tmp_path)
+
+    page = Page(write_index(tmp_path).read_text(encoding="utf-8"))
+
+    assert len([word for word in page.words if word.startswith("2030-01-")]) == 31
+    runs: Any = page.data["runs"]
+    assert len(runs) == 30
+    assert not any(name.startswith("20300101") for name in runs)
+    assert len([1 for _, attributes in page.tags if attributes.get("name") == "a"]) == 30
 
 
 def test_a_comparison_begins_with_two_runs_of_the_same_kind(tmp_path: Path) -> None:

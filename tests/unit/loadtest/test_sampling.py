@@ -19,7 +19,10 @@ from loadtest.progress import figures, view
 from loadtest.sampling import DatabaseFigures, Meter, Sampler
 from tests.unit.loadtest.fakes import a_look
 
-METRICS = 'outbox_depth_rows 7.0\noutbox_oldest_age_seconds 0.5\nkafka_consumer_lag{partition="0"} 3.0\n'
+METRICS = (
+    "# TYPE outbox_depth_rows gauge\noutbox_depth_rows 7.0\noutbox_oldest_age_seconds 0.5\n"
+    'kafka_consumer_lag{partition="0"} 4.0\nkafka_consumer_lag{partition="1"} 2.0\n'
+)
 
 
 def a_sampler(answer: Callable[[httpx.Request], httpx.Response], **given: Any) -> tuple[Sampler, Lines]:
@@ -73,6 +76,8 @@ def test_metrics_of_several_processes_are_folded() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.host == "b":
             raise httpx.ConnectError("gone")
+        if request.url.host == "d":
+            return httpx.Response(503, text="come back later")
         return httpx.Response(200, text=METRICS)
 
     sampler, lines = a_sampler(answer)
