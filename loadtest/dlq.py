@@ -140,13 +140,11 @@ def judge(running: Running, watch: Watch) -> None:
     unfit = sum(end.count for end in ends if not is_fitting(end))
     standing, seen = letters.standing(), running.measured.retries_by
     unfailed = sum(not standing.stands.get(way.name) for way in WAYS)
-    # At a closed port a retry is an attempt that no receiver sees.
-    unseen = sum(
-        abs(seen[str(origin)] - standing.retries[way.name]) for origin, way in enumerate(WAYS) if way.name != "refused"
-    )
+    # Not the other way round: at a closed port, or a breaker that is open, an attempt ends without a call.
+    unwritten = sum(max(0, seen[str(origin)] - standing.retries[way.name]) for origin, way in enumerate(WAYS))
     for name, count, of in (
         ("each receiver failed", unfailed, "without dead letters"),
-        ("receivers saw each retry", unseen, "more or less than there are attempts"),
+        ("each retry is an attempt", unwritten, "seen by a receiver beyond those written down"),
         ("each failure is tracked", letters.untracked(), "without a dead letter"),
         ("each ended for its reason", unfit, "neither resolved nor at rest as they should be"),
         ("retries are counted", letters.miscounted(), "whose count is not that of their attempts"),
