@@ -19,7 +19,7 @@ from loadtest.peers import environment, settings
 NOTIFICATIONS: Final = "/api/v1/notifications"
 TASK_QUEUES: Final = ("dramatiq", "Celery")
 _MODULES: Final = {peer: f"loadtest.peers.programs.{peer.lower()}_app" for peer in TASK_QUEUES}
-_SLOTS: Final = "200"
+_SLOTS: Final = 200
 _MESSAGES: Final = """
     CREATE TABLE IF NOT EXISTS messages (
         id uuid PRIMARY KEY, recipient text NOT NULL, body jsonb NOT NULL, status text NOT NULL DEFAULT 'pending',
@@ -63,9 +63,12 @@ class Ours:
 
     name = "ours"
 
-    def __init__(self, installation: Installation, *, keep: bool = False) -> None:
-        self.what = f"the four services, Kafka and PostgreSQL; {_SLOTS} connections to the receiver"
-        self.installation, self._keep = installation, keep
+    def __init__(self, installation: Installation, *, keep: bool = False, processes: int = 1) -> None:
+        self.what = (
+            f"the four services, Kafka and PostgreSQL; {_SLOTS} connections to the receiver, "
+            f"delivery processes: {processes}"
+        )
+        self.installation, self._keep, self._processes = installation, keep, processes
 
     def setup(self) -> None:
         """Nothing is needed but the installation."""
@@ -75,7 +78,9 @@ class Ours:
         """Run API, relay, delivery and DLQ consumer."""
         if not self._keep:
             self.installation.empty()
-        environ = {"DELIVERY_CONCURRENCY": _SLOTS, "DESTINATION_CONCURRENCY": _SLOTS, "SMTP_PORT": "25"}
+        slots = str(_SLOTS // self._processes)
+        environ = {"DELIVERY_PROCESSES": str(self._processes), "DELIVERY_CONCURRENCY": slots, "SMTP_PORT": "25"}
+        environ["DESTINATION_CONCURRENCY"] = slots
         with ExitStack() as stack:
             services = {name: stack.enter_context(self.installation.running(name, **environ)) for name in SERVICES}
             rig = self.installation.rig

@@ -17,6 +17,7 @@ from loadtest.bench.pipelines import TASK_QUEUES, Ours, Pipeline, Running, peers
 from loadtest.bench.receiving import Receivers, receivers
 from loadtest.bench.rig import Rig
 from loadtest.bench.waiting import wait_for, wait_for_count
+from loadtest.peers import settings
 
 BATCH_ITEMS: Final = 500
 RATE_PER_S: Final = 200.0
@@ -157,7 +158,7 @@ def _hex_id(body: bytes) -> str:
 
 
 def _throughput(rig: Rig, plan: Plan) -> list[Contender]:
-    ours = Measured(Ours(rig.installation("whole")), plan, Throughput(plan.pick(60_000, 500)))
+    ours = Measured(Ours(rig.installation("whole"), processes=settings.CORES), plan, Throughput(plan.pick(60_000, 500)))
     return [ours, *(Measured(peer, plan, Throughput(plan.pick(6_000, 500))) for peer in peers(rig))]
 
 
@@ -169,7 +170,7 @@ def _latency(rig: Rig, plan: Plan) -> list[Contender]:
 
 def _latency_at_half(rig: Rig, plan: Plan) -> list[Contender]:
     measure = LatencyAtHalf(seconds=plan.pick(60.0, 2.0))
-    return [Measured(Ours(rig.installation("latency_half")), plan, measure)]
+    return [Measured(Ours(rig.installation("latency_half"), processes=settings.CORES), plan, measure)]
 
 
 WHOLE = Stage(
