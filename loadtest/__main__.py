@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "report": "loadtest.report.command",
     "bench": "loadtest.bench.command",
     "capacity": "loadtest.capacity.command",
+    "performance": "loadtest.performance",
 }
 """Each is a module with a `click.Command` called `command`, imported when it is asked for: a report needs no Kafka."""
 

@@ -10,9 +10,10 @@ import click
 from loadtest.capacity import costs, tables
 from loadtest.capacity.costs import NotMeasuredError
 from loadtest.capacity.sizing import RATES_PER_S, Assumptions
+from loadtest.markdown import replaced
 from loadtest.results import REPORTS, ResultError, RunResult, load
 
-BEGIN, END = "<!-- capacity: begin -->\n", "<!-- capacity: end -->"
+MARK: Final = "capacity"
 MISUSED: Final = 2
 
 
@@ -36,7 +37,7 @@ def command(
         if into is None:
             click.echo(text, nl=False)
         else:
-            into.write_text(replaced(into.read_text(), text))
+            into.write_text(replaced(into.read_text(), text, MARK))
     except (ResultError, ValueError) as error:
         _refuse(str(error))
     except NotMeasuredError as error:
@@ -55,15 +56,6 @@ def assumptions(given: tuple[str, ...]) -> Assumptions:
         kind: Any = type(known[name])
         values[name] = tuple(map(int, value.split(","))) if kind is tuple else kind(value)
     return Assumptions(**values)
-
-
-def replaced(page: str, text: str) -> str:
-    """Return a page with other text between its marks. Raises ValueError where it has none."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page lacks the marks {BEGIN.strip()} and {END}")
-    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def _results(files: tuple[Path, ...], directory: Path) -> list[RunResult]:

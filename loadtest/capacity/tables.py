@@ -1,11 +1,12 @@
 """The tables, as Markdown."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Final
 
 from loadtest.capacity.costs import COUNTED, PROCESSES, SCALED, Costs
 from loadtest.capacity.sizing import Assumptions, DoesNotFitError, Need, cpu_us, needed, written
+from loadtest.markdown import number, shown, table
 
 SERVICES: Final = ("api_service", "outbox_relay", "delivery_consumer", "dlq_consumer")
 SERVERS: Final = ("postgres", "kafka")
@@ -52,7 +53,7 @@ def assumptions(assumed: Assumptions) -> str:
     """Return what is assumed, a line each."""
     return table(
         ("assumption", "value", "is"),
-        [(f"`{one.name}`", _shown(getattr(assumed, one.name)), _MEANING[one.name]) for one in fields(assumed)],
+        [(f"`{one.name}`", shown(getattr(assumed, one.name)), _MEANING[one.name]) for one in fields(assumed)],
     )
 
 
@@ -122,22 +123,6 @@ def scaling(costs: Costs) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in Markdown; numbers with three figures that matter."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_shown(cell) for cell in line)} |" for line in lines)
-
-
-def number(value: float) -> str:
-    """Return a number with three figures that matter, and no exponent."""
-    if value >= 100:
-        digits = len(str(int(value))) - 3
-        return f"{round(value, -digits):,.0f}"
-    if value == int(value):
-        return str(int(value))
-    return f"{value:.3g}" if value >= 0.001 else "< 0.001"
-
-
 def _rows(assumed: Assumptions) -> list[tuple[str, Callable[[Need], object]]]:
     """Return the lines of the table of needs: a name, and how to read it."""
 
@@ -171,9 +156,3 @@ def _rows(assumed: Assumptions) -> list[tuple[str, Callable[[Need], object]]]:
 def _machine(machine: object) -> str:
     found = machine if isinstance(machine, dict) else {}
     return f"{found.get('cores', '?')} cores, {found.get('cpu', '?')}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(_shown, value))
-    return number(value) if isinstance(value, int | float) else str(value)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from loadtest.capacity import costs, sizing, tables
-from loadtest.capacity.command import BEGIN, END, assumptions, command, replaced
+from loadtest.capacity import costs, sizing
+from loadtest.capacity.command import assumptions, command
 from loadtest.capacity.costs import Costs, NotMeasuredError, Scaled
 from loadtest.capacity.sizing import Assumptions, DoesNotFitError, needed, relays_for
 from loadtest.results import RunResult, Series, save
@@ -190,7 +190,7 @@ def test_the_command_prints_tables_or_puts_them_into_a_page(tmp_path: Path) -> N
     save(a_run("2030-01-01T00:00:00Z"), tmp_path)
     save(a_run("2030-01-03T00:00:00Z", scale=100.0, profile="quick"), tmp_path)
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
+    page.write_text("before\n<!-- capacity: begin -->\nold\n<!-- capacity: end -->\nafter\n")
 
     printed = CliRunner().invoke(command, ["--directory", str(tmp_path), "--rate", "1000"])
     for _ in range(2):
@@ -200,7 +200,9 @@ def test_the_command_prints_tables_or_puts_them_into_a_page(tmp_path: Path) -> N
     assert "| notifications a second, on average | 1,000 |" in printed.output
     assert "| relay | 100 | 50 | 25 | 175 |" in printed.output
     assert "quick" not in printed.output
-    assert page.read_text() == f"before\n{BEGIN}\n{printed.output}\n{END}\nafter\n"
+    assert page.read_text() == (
+        f"before\n<!-- capacity: begin -->\n\n{printed.output}\n<!-- capacity: end -->\nafter\n"
+    )
 
 
 def test_the_command_names_what_is_to_be_measured(tmp_path: Path) -> None:
@@ -220,26 +222,3 @@ def test_an_assumption_can_be_another() -> None:
     )
     with pytest.raises(ValueError, match="peak_factor"):
         assumptions(("peek_factor=3",))
-
-
-def test_a_page_without_marks_is_left_alone() -> None:
-    """Nobody knows where the tables would belong."""
-    with pytest.raises(ValueError, match="lacks the marks"):
-        replaced("a page", "tables")
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.0, "0"),
-        (0.0004, "< 0.001"),
-        (0.0432, "0.0432"),
-        (2.36, "2.36"),
-        (59.0, "59"),
-        (2_548.8, "2,550"),
-        (99.96, "100"),
-    ],
-)
-def test_numbers_have_three_figures(value: float, shown: str) -> None:
-    """And no exponent."""
-    assert tables.number(value) == shown

@@ -1,0 +1,121 @@
+"""`python -m loadtest performance`: what the newest runs measured, as tables in Markdown."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+
+from loadtest.markdown import replaced, table
+from loadtest.results import REPORTS, ResultError, RunResult, load
+
+MARK: Final = "performance"
+_LOADS: Final = {"load": "Load test", "stress": "Load test", "dlq": "DLQ test"}
+
+
+@click.command("performance")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Of all runs.")
+@click.option("--into", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A page with two marks.")
+def command(*, files: tuple[Path, ...], directory: Path, into: Path | None) -> None:
+    """Print what FILES, or all runs but quick ones, measured: the newest of each stage and profile.
+
+    With --into, what stands between the marks of a page is replaced instead.
+    """
+    try:
+        found = [load(path) for path in files or sorted(directory.glob("*.json"))]
+        text = everything(one for one in sorted(found, key=lambda one: one.started_at) if one.profile != "quick")
+        if into is None:
+            click.echo(text, nl=False)
+        else:
+            into.write_text(replaced(into.read_text(), text, MARK))
+    except (ResultError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def everything(results: Iterable[RunResult]) -> str:
+    """Return all sections of results that are given oldest first."""
+    benches: list[RunResult] = []
+    loads: dict[str, RunResult] = {}
+    for result in results:
+        if result.kind == "bench":
+            benches.append(result)
+        else:
+            loads[f"{_LOADS[result.kind]} `{result.profile}`"] = result
+    sections = [("Promises of the bench", _promises(benches)), ("Contenders", _contenders(benches))] if benches else []
+    sections += [(title, _load(result)) for title, result in loads.items()]
+    sections.append(("Runs", _runs([*benches, *loads.values()])))
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections) + "\n"
+
+
+def _promises(benches: Sequence[RunResult]) -> str:
+    newest = {limit.name: (limit, result) for result in benches for limit in result.limits}
+    return table(
+        ("what", "promised", "measured", "", "run"),
+        [
+            (name, limit.promised, limit.measured, _verdict(limit.held), _short(result))
+            for name, (limit, result) in newest.items()
+        ],
+    )
+
+
+def _contenders(benches: Sequence[RunResult]) -> str:
+    newest: dict[str, dict[str, str]] = {}
+    for result in benches:
+        stages: dict[str, dict[str, str]] = {}
+        for note in result.notes:
+            name, _, figures = note.partition(": ")
+            stage, _, contender = name.partition("/")
+            stages.setdefault(stage, {})[contender] = figures
+        newest |= stages
+    rows = [
+        (f"`{stage}`", contender, figures)
+        for stage, contenders in newest.items()
+        for contender, figures in contenders.items()
+    ]
+    return table(("stage", "contender", "median (lowest–highest)"), rows)
+
+
+def _load(result: RunResult) -> str:
+    latencies = table(
+        ("ms", "count", "p50", "p90", "p99", "p99.9", "max"),
+        [(one.name, one.count, one.p50, one.p90, one.p99, one.p999, one.max) for one in result.latencies],
+    )
+    limits = table(
+        ("limit", "promised", "measured", ""),
+        [(limit.name, limit.promised, limit.measured, _verdict(limit.held)) for limit in result.limits],
+    )
+    return "\n\n".join((*_remarks(result), latencies, limits))
+
+
+def _remarks(result: RunResult) -> Iterator[str]:
+    yield f"Run {_short(result)}, {result.took_s:.0f} s, `{result.command}`."
+    if result.broken_off:
+        yield f"Broken off: {result.broken_off}"
+
+
+def _runs(results: Sequence[RunResult]) -> str:
+    return table(
+        ("run", "commit", "command", "seed", "rounds", "machine", "load at the start", "versions"),
+        [
+            (
+                _short(result),
+                result.versions.get("commit", "?"),
+                f"`{result.command}`",
+                str(result.seed),
+                result.counts.get("rounds", ""),
+                "{cores} cores, {cpu}, {memory_gib} GiB".format_map(result.machine),
+                result.machine.get("load_at_start", "?"),
+                ", ".join(f"{name} {version}" for name, version in result.versions.items() if name != "commit"),
+            )
+            for result in results
+        ],
+    )
+
+
+def _short(result: RunResult) -> str:
+    return result.name.partition("-")[0]
+
+
+def _verdict(held: bool) -> str:
+    return "held" if held else "**not held**"

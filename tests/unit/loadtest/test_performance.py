@@ -1,0 +1,58 @@
+"""What the newest runs measured, as a page says it."""
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from loadtest.performance import command
+from loadtest.results import Kind, Latency, Limit, RunResult, save
+
+MACHINE: dict[str, str | int | float] = {"cores": 2, "cpu": "a CPU", "memory_gib": 23.5, "load_at_start": 0.5}
+
+
+def a_run(kind: Kind, profile: str, hour: int, limit: Limit, **fields: object) -> RunResult:
+    """A result of that hour."""
+    return RunResult(
+        kind=kind,
+        profile=profile,
+        seed=7,
+        command=f"python -m loadtest {profile}",
+        started_at=f"2026-01-02T{hour:02}:00:00+00:00",
+        took_s=12.0,
+        versions={"commit": "abc", "python": "3.11.7"},
+        machine=MACHINE,
+        limits=[limit],
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def test_the_newest_of_each_is_shown(tmp_path: Path) -> None:
+    """A promise of the bench by its name, a load by its profile; quick runs count for nothing."""
+    old, new = Limit("relay", "≥ 2 ×", "1 ×", held=False), Limit("relay", "≥ 2 ×", "3 ×", held=True)
+    save(a_run("bench", "relay", 1, old, notes=["relay/ours: 10 a second", "relay/peer: 10 a second"]), tmp_path)
+    save(a_run("bench", "relay", 2, new, notes=["relay/ours: 30 a second", "relay/peer: 10 a second"]), tmp_path)
+    save(a_run("bench", "quick", 3, old, notes=["relay/ours: 1 a second"]), tmp_path)
+    lost = Limit("lost", "0", "4", held=False)
+    save(a_run("load", "spike", 4, lost, latencies=[Latency("accept", 9, 1.0, 2.0, 3.0, 4.0, 5.0)]), tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n<!-- performance: begin -->\n<!-- performance: end -->\n")
+
+    ended = CliRunner().invoke(command, ["--directory", str(tmp_path), "--into", str(page)])
+
+    text = page.read_text()
+    assert ended.exit_code == 0
+    assert "| relay | ≥ 2 × | 3 × | held | 20260102T020000Z |" in text
+    assert "| `relay` | ours | 30 a second |" in text
+    assert "10 a second |\n\n### Load test `spike`" in text
+    assert "| accept | 9 | 1 | 2 | 3 | 4 | 5 |" in text
+    assert "| lost | 0 | 4 | **not held** |" in text
+    assert "T010000Z" not in text.split("### Runs")[0]
+
+
+def test_a_file_that_is_no_result_is_named_a_misuse(tmp_path: Path) -> None:
+    """Nothing is printed."""
+    (path := tmp_path / "x.json").write_text("{}")
+
+    ended = CliRunner().invoke(command, [str(path)])
+
+    assert (ended.exit_code, "version" in ended.output) == (2, True)
