@@ -45,12 +45,12 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "PgQueuer": {
         "managers": 5,  # its tools/benchmark.py: --dequeue 5, each with a connection of its own, in one process
-        "batch_size": 10,  # its tools/benchmark.py: --dequeue-batch-size 10
+        "batch_size": 100,  # default 10, in its tools/benchmark.py too; its performance-tuning.md: more for short jobs
         "durability": "balanced",  # its performance-tuning.md: "~2x"; jobs stay logged, its log and statistics do not
         "linger_ms": 2,
     },
     "procrastinate": {
-        "workers": 1,  # of one process: each fetches one job per round trip
+        "workers": 4,  # of one process: each fetches one job per round trip
         "concurrency": 50,  # default 1
         "delete_jobs": "always",  # its docs: keeps the table small; default keeps every job
         "fetch_job_polling_interval": 0.5,
