@@ -1,6 +1,5 @@
 """One worker: its pool opened after the fork, its application on it."""
 
-import gc
 from pathlib import Path
 from typing import Final, cast
 
@@ -10,6 +9,7 @@ from api_service.app import create_app
 from api_service.database import open_api_pool
 from api_service.services import EXTENSION, Services
 from api_service.settings import ApiSettings
+from shared.lifecycle import seek_cycles_seldom
 
 _OBJECTS_BEFORE_COLLECTION: Final = 50_000
 """More than the batches under way hold at once: they are freed without a search for cycles, having none."""
@@ -19,15 +19,8 @@ def build(settings: ApiSettings, runtime_dir: Path) -> Flask:
     """Return a worker's application; PostgreSQL may be away, its connections are made as soon as it is not."""
     pool = open_api_pool(settings.service.conninfo, threads=settings.threads)
     app = create_app(settings, pool, runtime_dir)
-    _settle_garbage_collection()
+    seek_cycles_seldom(_OBJECTS_BEFORE_COLLECTION)
     return app
-
-
-def _settle_garbage_collection() -> None:
-    """Search for cycles seldom, and never in what was there before the first request."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 10, 10)
 
 
 def close(app: Flask) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import uvloop
@@ -22,11 +22,14 @@ from delivery_consumer.settings import Settings
 from delivery_consumer.store import PostgresStore
 from delivery_consumer.tie import SERVICE, Tie
 from shared.kafka import consumer_config, producer_config
-from shared.lifecycle import end_if_stuck, stop_on_signals
+from shared.lifecycle import end_if_stuck, seek_cycles_seldom, stop_on_signals
 from shared.records import Topics
 from shared.telemetry import Checks, HealthServer, set_up_logging
 
 log = logging.getLogger(__name__)
+
+_OBJECTS_BEFORE_COLLECTION: Final = 10_000
+"""Some dozens of failed attempts, whose errors hold their frames, and those them."""
 
 
 class Service:
@@ -143,6 +146,7 @@ async def _serve(settings: Settings, stop: threading.Event, tie: Tie | None = No
 def run(settings: Settings, tie: Tie | None = None) -> None:
     """Deliver until SIGTERM, or until the parent is gone."""
     set_up_logging(SERVICE, settings.service.log_level, process=None if tie is None else tie.number)
+    seek_cycles_seldom(_OBJECTS_BEFORE_COLLECTION)
     stop = stop_on_signals()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, stop, tie))

@@ -1,28 +1,28 @@
 """Wires and runs the relay: `python -m outbox_relay`."""
 
-import gc
 import logging
 import sys
+from typing import Final
 
 from outbox_relay.relay import Relay
 from outbox_relay.settings import read_settings
 from outbox_relay.upkeep import Upkeep
-from shared.lifecycle import run_beside, stop_on_signals
+from shared.lifecycle import run_beside, seek_cycles_seldom, stop_on_signals
 from shared.settings import settings_or_exit
 from shared.telemetry import HealthServer, set_up_logging
 
 log = logging.getLogger(__name__)
 SERVICE = "outbox_relay"
-_GC_THRESHOLD = 50_000
-"""Objects made before a look for cycles, 700 by default: thousands of rows are in memory, and no cycle holds any."""
+_OBJECTS_BEFORE_COLLECTION: Final = 50_000
+"""Ten pages of rows."""
 
 
 def main() -> None:
     """Run the relay until SIGTERM; exit 2 on a bad configuration."""
-    gc.set_threshold(_GC_THRESHOLD)
     settings = settings_or_exit(SERVICE, read_settings)
     set_up_logging(SERVICE, settings.service.log_level)
     stop = stop_on_signals()
+    seek_cycles_seldom(_OBJECTS_BEFORE_COLLECTION)
     relay = Relay(settings, stop)
     upkeep = Upkeep(settings, stop, passed=lambda: relay.passed)
     health = HealthServer(
