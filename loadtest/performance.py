@@ -96,7 +96,7 @@ def _remarks(result: RunResult) -> Iterator[str]:
 
 def _runs(results: Sequence[RunResult]) -> str:
     return table(
-        ("run", "commit", "command", "seed", "rounds", "machine", "load at the start", "versions"),
+        ("run", "commit", "command", "seed", "rounds", "machine", "load at the start", "stolen, %", "versions"),
         [
             (
                 _short(result),
@@ -106,6 +106,7 @@ def _runs(results: Sequence[RunResult]) -> str:
                 result.counts.get("rounds", ""),
                 "{cores} cores, {cpu}, {memory_gib} GiB".format_map(result.machine),
                 result.machine.get("load_at_start", "?"),
+                result.machine.get("stolen_percent", "?"),
                 ", ".join(f"{name} {version}" for name, version in result.versions.items() if name != "commit"),
             )
             for result in results

@@ -64,7 +64,7 @@ class Running:
     ) -> None:  # fmt: skip
         self.profile, self.seed, self._view = profile, seed, view
         self._began, self.started_at = time.monotonic(), datetime.now(UTC)
-        self._machine = surroundings.machine()
+        self._machine, self._stolen = surroundings.machine(), surroundings.Stolen()
         self.run_id = secrets.token_hex(4)
         self._directory = directory / self.run_id
         self.ledgers = self._directory / "ledgers"
@@ -225,7 +225,7 @@ class Running:
             started_at=self.started_at.isoformat(timespec="seconds"),
             took_s=round(self.clock(), 1),
             versions=found.versions,
-            machine=self._machine,
+            machine=self._machine | self._stolen.facts(),
             settings=surroundings.settings(self.profile, target=described(os.environ)),
             limits=found.limits
             + limits.judge(

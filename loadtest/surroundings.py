@@ -52,6 +52,21 @@ def machine() -> dict[str, str | int | float]:
     }
 
 
+class Stolen:
+    """The share of this machine's time that its host gave to others since this was made: figures are worse by it."""
+
+    def __init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def facts(self) -> dict[str, str | int | float]:
+        """Return `stolen_percent`; nothing where the kernel does not count it."""
+        now = psutil.cpu_times()
+        if not hasattr(now, "steal"):
+            return {}
+        stolen, everything = now.steal - self._before.steal, sum(now) - sum(self._before)
+        return {"stolen_percent": round(100 * stolen / everything, 1) if everything else 0.0}
+
+
 def settings(profile: Profile, *, target: str) -> dict[str, str]:
     """Everything the profile says, flat."""
     flat = {"target": target}

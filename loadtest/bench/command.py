@@ -68,7 +68,7 @@ def command(
         started_at=run.started_at.isoformat(timespec="seconds"),
         took_s=time.monotonic() - run.began,
         versions=run.versions,
-        machine=run.machine,
+        machine=run.machine | run.stolen.facts(),
         settings=_settings(),
         broken_off=broken_off,
     )
@@ -105,7 +105,7 @@ class _Run:
     def __init__(self, plan: Plan, wanted: frozenset[str], keep_logs: Path | None) -> None:
         self._plan, self._wanted, self._keep_logs = plan, wanted, keep_logs
         self.console = Console()
-        self.machine = surroundings.machine()
+        self.machine, self.stolen = surroundings.machine(), surroundings.Stolen()
         self.versions = surroundings.versions(database_url=None, embedded=True) | _others()
         self.started_at, self.began = datetime.now(UTC), time.monotonic()
         self.outcomes: list[StageOutcome] = []
