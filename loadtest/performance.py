@@ -1,5 +1,6 @@
 """`python -m loadtest performance`: what the newest runs measured, as tables in Markdown."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -89,7 +90,7 @@ def _load(result: RunResult) -> str:
 
 
 def _remarks(result: RunResult) -> Iterator[str]:
-    yield f"Run {_short(result)}, {result.took_s:.0f} s, `{result.command}`."
+    yield f"Run {_short(result)}, {result.took_s:.0f} s, {_command(result)}."
     if result.broken_off:
         yield f"Broken off: {result.broken_off}"
 
@@ -101,7 +102,7 @@ def _runs(results: Sequence[RunResult]) -> str:
             (
                 _short(result),
                 result.versions.get("commit", "?"),
-                f"`{result.command}`",
+                _command(result),
                 str(result.seed),
                 result.counts.get("rounds", ""),
                 "{cores} cores, {cpu}, {memory_gib} GiB".format_map(result.machine),
@@ -112,6 +113,11 @@ def _runs(results: Sequence[RunResult]) -> str:
             for result in results
         ],
     )
+
+
+def _command(result: RunResult) -> str:
+    """Return it without the folder of that machine, which says nothing elsewhere."""
+    return f"`{re.sub(r' --reports [^ ]+', '', result.command)}`"
 
 
 def _short(result: RunResult) -> str:

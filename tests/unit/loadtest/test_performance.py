@@ -16,7 +16,7 @@ def a_run(kind: Kind, profile: str, hour: int, limit: Limit, **fields: object) -
         kind=kind,
         profile=profile,
         seed=7,
-        command=f"python -m loadtest {profile}",
+        command=f"python -m loadtest {profile} --reports elsewhere/reports --rounds 3",
         started_at=f"2026-01-02T{hour:02}:00:00+00:00",
         took_s=12.0,
         versions={"commit": "abc", "python": "3.11.7"},
@@ -47,6 +47,8 @@ def test_the_newest_of_each_is_shown(tmp_path: Path) -> None:
     assert "| accept | 9 | 1 | 2 | 3 | 4 | 5 |" in text
     assert "| lost | 0 | 4 | **not held** |" in text
     assert "T010000Z" not in text.split("### Runs")[0]
+    assert "`python -m loadtest spike --rounds 3`" in text
+    assert "elsewhere" not in text
 
 
 def test_a_file_that_is_no_result_is_named_a_misuse(tmp_path: Path) -> None:
