@@ -31,6 +31,8 @@ class Trap:
 class Link:
     """A session of a service. It stands in for psycopg's Connection; the one behind it is used again by others."""
 
+    autocommit = False  # it is, but then shared.db.prepared would go past `execute`
+
     def __init__(self, links: "Links", name: str, real: psycopg.Connection[Any]) -> None:
         self._links, self.name, self._real = links, name, real
         self.closed = False
