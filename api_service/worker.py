@@ -1,8 +1,10 @@
 """gunicorn's threaded worker, in which no client holds a thread for longer than it is given."""
 
 import contextlib
+import selectors
 import socket
 import time
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
@@ -30,6 +32,19 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships
         """Run until the worker ends; this is the first that happens after the fork."""
         self._deadlines = Deadlines("client-deadlines")
         super().init_process()
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a connection to a thread once it has sent something: gunicorn lets one wait five seconds for a new one.
+
+        Four connections that say nothing, as clients open in advance, would be a worker that serves nobody meanwhile.
+        """
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.set_timeout()
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def handle(self, conn: Any) -> Any:
         """Serve one request of a connection; return whether there may be another."""

@@ -116,3 +116,19 @@ def test_a_client_that_does_not_hang_up_keeps_nobody_waiting(small_server: Serve
     finally:
         for client in refused:
             client.close()
+
+
+def test_connections_that_say_nothing_take_no_thread(small_server: Server) -> None:
+    """Clients open some in advance, and whoever means harm does too; each is served when it speaks, or goes away."""
+    silent = [socket.create_connection(("127.0.0.1", small_server.port), timeout=30) for _ in range(20)]
+    try:
+        status, _ = small_server.request("GET", "/health/live")  # gives up after thirty seconds
+        silent.pop().close()
+        silent[0].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert status == 200
+        assert silent[0].recv(65_536).startswith(b"HTTP/1.1 200")
+        assert small_server.request("GET", "/health/live")[0] == 200
+    finally:
+        for client in silent:
+            client.close()
