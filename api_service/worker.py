@@ -46,6 +46,12 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Let what is idle end by then, as the worker stops: those that have said nothing, too."""
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, deadline)
+
     def handle(self, conn: Any) -> Any:
         """Serve one request of a connection; return whether there may be another."""
         exchange = Exchange(conn.sock)

@@ -214,3 +214,11 @@ def test_an_answer_goes_out_in_one_piece(server: Server) -> None:
     assert [status for status, _ in answers] == [b"202", b"400"]
     assert answers[0][1]["channel"] == "email"
     assert answers[1][1]["status"] == 400
+
+
+def test_a_connection_that_says_nothing_does_not_hold_up_the_end(server: Server) -> None:
+    """It would until the grace period is over, and be cut then with whatever is under way."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10):
+        server.request("GET", "/health/live")
+
+        assert server.process.terminate(timeout_s=12) == 0
