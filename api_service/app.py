@@ -68,13 +68,8 @@ def _begin() -> None:
     environ = flask.request.environ
     begun = environ.get(finishing.KEY) or Begun(time.perf_counter(), tracing.request_ids(environ))
     flask.g.begun = begun
-    error, begun.error = begun.error, None
-    try:
-        if error:
-            raise error
-    finally:
-        # The error holds the frames that served the request, and they this: a cycle, and cycles are looked for seldom.
-        del error
+    if begun.error:
+        raise begun.error
 
 
 def _refuse_unknown_parameters() -> None:
