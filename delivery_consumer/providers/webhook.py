@@ -76,13 +76,14 @@ class WebhookProvider:
 
     def destination(self, record: Record) -> str:
         """Return the origin, such as https://example.org:443."""
-        return _reached(record).origin
+        return _read_url(record.recipient).origin
 
     async def send(self, record: Record, attempt: Attempt) -> Receipt:
         """Post one notification."""
-        body = body_of(record)
+        url, body = _read_url(record.recipient), body_of(record)
+        headers = [*_own_headers(record), *url.headers, *self._headers_of(record, attempt, body)]
         try:
-            answer = await self._transport.post(_reached(record).target, self.headers(record, attempt, body), body)
+            answer = await self._transport.post(url.target, headers, body)
         except ForbiddenAddressError as error:
             raise PermanentDeliveryError(error.reason) from error
         except NotSentError as error:
@@ -93,13 +94,11 @@ class WebhookProvider:
             raise PermanentDeliveryError("bad_request") from error
         return _judge(answer, self._now())
 
-    def headers(self, record: Record, attempt: Attempt, body: bytes) -> list[tuple[bytes, bytes]]:
-        """Return the headers of an attempt: the same each time but for its number, its timestamp and its signature."""
+    def _headers_of(self, record: Record, attempt: Attempt, body: bytes) -> list[tuple[bytes, bytes]]:
+        """Return what an attempt adds: the same each time but for its number, its timestamp and its signature."""
         timestamp = int(self._now())
         signed = signature(self._keys, webhook_id=record.id, timestamp=timestamp, body=body)
         headers = [
-            *_own_headers(record),
-            *_reached(record).headers,
             (b"Content-Length", b"%d" % len(body)),
             (b"webhook-id", record.id.encode()),
             (b"webhook-timestamp", b"%d" % timestamp),
@@ -172,7 +171,7 @@ def _own_headers(record: Record) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-class _Reached(NamedTuple):
+class _Url(NamedTuple):
     """What a URL comes to."""
 
     target: Target
@@ -180,12 +179,8 @@ class _Reached(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]  # of every request
 
 
-def _reached(record: Record) -> _Reached:
-    return _read_url(record.recipient)
-
-
 @lru_cache(maxsize=4096)
-def _read_url(text: str) -> _Reached:
+def _read_url(text: str) -> _Url:
     try:
         url = httpx.URL(text)
     except (httpx.InvalidURL, ValueError, UnicodeError) as error:
@@ -200,4 +195,4 @@ def _read_url(text: str) -> _Reached:
         (b"Accept-Encoding", b"identity"),
     )
     name = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    return _Reached(Target(origin, url.raw_path), name, headers)
+    return _Url(Target(origin, url.raw_path), name, headers)
