@@ -6,9 +6,9 @@ from typing import Final
 
 from loadtest.capacity.costs import COUNTED, PROCESSES, SCALED, Costs
 from loadtest.capacity.sizing import Assumptions, DoesNotFitError, Need, cpu_us, needed, written
+from loadtest.limits import SERVICES
 from loadtest.markdown import number, shown, table
 
-SERVICES: Final = ("api_service", "outbox_relay", "delivery_consumer", "dlq_consumer")
 SERVERS: Final = ("postgres", "kafka")
 _MEANING: Final = {
     "peak_factor": "the busiest minutes, as a multiple of the rate in the head of the table",
