@@ -2,7 +2,9 @@
 
 Numbers are handed out before transactions commit, so a row may become visible after higher ones were read. The cursor
 runs on regardless; numbers it passed without seeing are kept as gaps and asked for by number in every later read. A gap
-is given up when every transaction that could own it has ended. Nothing is locked, nobody is waited for.
+is given up when every transaction that could own it has ended. Where that is known of a number beforehand, it is none:
+the rows that another relay has deleted in a backlog are passed without a thought. Nothing is locked, nobody is waited
+for.
 Source: docs/decisions/0002-cursor-and-gap-set-relay.md
 """
 
@@ -33,6 +35,9 @@ class Reader:
         self.cursor = 0  # every number up to here was looked at once
         self._gaps: dict[int, int] = {}  # number → xid that bounds its owner's; 0 = not known yet
         self._unbounded: list[int] = []
+        self._settled = 0  # whoever could own a number up to here has ended
+        self._latest = 0  # the highest number that had been handed out at the last look
+        self._bound: tuple[int, int] | None = None  # what will be settled, and the xid it waits for
 
     @property
     def gap_count(self) -> int:
@@ -44,22 +49,30 @@ class Reader:
         self.cursor = 0
         self._gaps.clear()
         self._unbounded.clear()
+        self._settled, self._latest, self._bound = 0, 0, None
 
-    def ask(self, conn: Connection[Any], *, limit: int) -> Question:
+    def ask(self, conn: Connection[Any], *, limit: int, share: frozenset[int] | None = None) -> Question:
         """Ask for up to `limit` new rows, preceded by gaps that have become visible, in order of seq.
+
+        Of those outside `share`, a set of buckets, nothing but their numbers is read; None: all buckets are ours.
 
         The answer has to be taken before the next page is asked for. Raises psycopg.OperationalError when PostgreSQL is
         out of reach: start over then.
         """
-        return outbox.ask(conn, after=self.cursor, also=list(self._gaps), limit=limit)
+        return outbox.ask(
+            conn, after=self.cursor, also=list(self._gaps), limit=limit, share=share, settled=self._settled
+        )
 
     def take(self, question: Question) -> Page:
         """Take the rows asked for, after the xid of what was sent before them has been noted."""
         page = outbox.take(question)
+        if self._bound and self._bound[1] <= page.oldest_xid:
+            self._settled, self._bound = self._bound[0], None
+        self._latest = page.last_number
         self._close_gaps(page)
-        if page.rows and page.rows[-1].seq > self.cursor:
-            self._open_gaps([row.seq for row in page.rows if row.seq > self.cursor])
-            self.cursor = page.rows[-1].seq
+        if page.passed > self.cursor:
+            self._open_gaps(page)
+            self.cursor = page.passed
         return page
 
     def read_missed(self, conn: Connection[Any], *, limit: int) -> list[OutboxRow]:
@@ -72,7 +85,7 @@ class Reader:
         return [row for row in rows if row.seq <= self.cursor and row.seq not in self._gaps]
 
     def note_xid(self, xid: int) -> None:
-        """Bound the gaps found so far by `xid`, which was assigned after they were seen.
+        """Bound the gaps found so far by `xid`, which was assigned after they were seen; and all numbers of then.
 
         The xid of the relay's own DELETE serves. pg_snapshot_xmax would not: it is the latest *completed* xid plus
         one, and a running transaction can be above it.
@@ -81,6 +94,8 @@ class Reader:
             if seq in self._gaps:
                 self._gaps[seq] = xid
         self._unbounded.clear()
+        if self._bound is None and self._latest > self._settled:
+            self._bound = self._latest, xid
 
     def bound_gaps(self, conn: Connection[Any]) -> None:
         """Bound gaps by a transaction of their own, where there is nothing to delete."""
@@ -90,21 +105,26 @@ class Reader:
     def _close_gaps(self, page: Page) -> None:
         if not self._gaps:
             return
-        for row in page.rows:
-            if row.seq > self.cursor:
-                break
-            self._gaps.pop(row.seq, None)
+        for seq in (*(row.seq for row in page.rows), *page.others):
+            if seq <= self.cursor:
+                self._gaps.pop(seq, None)
         if page.cut:  # a gap that was not returned may have been among what did not fit
             return
         ended = [seq for seq, bound in self._gaps.items() if 0 < bound <= page.oldest_xid]
         for seq in ended:
             del self._gaps[seq]
 
-    def _open_gaps(self, fresh: list[int]) -> None:
-        if len(fresh) == fresh[-1] - self.cursor:
+    def _open_gaps(self, page: Page) -> None:
+        floor = max(self.cursor, self._settled)
+        if page.passed <= floor:
+            return
+        fresh = [row.seq for row in page.rows if row.seq > floor]
+        if page.others:
+            fresh = sorted([*fresh, *(seq for seq in page.others if seq > floor)])
+        if len(fresh) == page.passed - floor:
             return
         missing: list[int] = []
-        for before, seq in zip(reversed([self.cursor, *fresh[:-1]]), reversed(fresh), strict=True):
+        for before, seq in zip(reversed([floor, *fresh[:-1]]), reversed(fresh), strict=True):
             missing.extend(range(max(before + 1, seq - LOOK_BACK + len(missing)), seq))
         self._gaps.update(dict.fromkeys(missing, 0))
         self._unbounded.extend(missing)

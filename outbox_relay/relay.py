@@ -37,6 +37,8 @@ SESSION_SETTINGS: Final = (
     "SET enable_bitmapscan = off",
 )
 DRAIN_S: Final = 15.0
+_WIDEST: Final = 4
+"""A page is read over at most so many times a batch of rows, to find a batch of ours among them."""
 _REPORT_WAIT_S: Final = 0.1
 _REBALANCE_EVERY_S: Final = 1.0
 _LOOK_FOR_MISSED_EVERY_S: Final = 30.0
@@ -155,15 +157,22 @@ class Relay:
         """Delete, ask and produce at once: PostgreSQL works on the first two while librdkafka is given its rows."""
         may_read = self._may_read(landed=batch)
         if batch is None and not self._page:  # nothing to do meanwhile, and a pipeline costs as much as the question
-            return self._take(self._reader.ask(conn, limit=self._settings.batch_rows)) if may_read else 0
+            return self._take(self._ask(conn)) if may_read else 0
         with conn.pipeline() as pipeline:
             deleted = outbox.delete(conn, batch.acknowledged) if batch else None
-            asked = self._reader.ask(conn, limit=self._settings.batch_rows) if may_read else None
+            asked = self._ask(conn) if may_read else None
             send_off(pipeline)
             self._take_off()
         if batch and deleted:
             self._landed(conn, batch, xid=outbox.xid(deleted))
         return self._take(asked) if asked else 0
+
+    def _ask(self, conn: Connection[Any]) -> Question:
+        """Ask for a page that holds about a batch of rows that are ours."""
+        if len(self._mine) == BUCKETS:
+            return self._reader.ask(conn, limit=self._settings.batch_rows)
+        wider = min(BUCKETS // len(self._mine), _WIDEST)
+        return self._reader.ask(conn, limit=self._settings.batch_rows * wider, share=self._mine)
 
     def _take(self, asked: Question) -> int:
         page = self._reader.take(asked)
@@ -172,13 +181,11 @@ class Relay:
             self._next_look = time.monotonic() + _LOOK_FOR_MISSED_EVERY_S
             known = {*self._flight.seqs(), *(row.seq for row in rows)}
             missed = self._reader.read_missed(asked.conn, limit=self._settings.batch_rows)
-            rows = [row for row in missed if row.seq not in known] + rows
-        if len(self._mine) < BUCKETS:
-            rows = [row for row in rows if row.bucket in self._mine]
+            rows = [row for row in missed if row.seq not in known and row.bucket in self._mine] + rows
         self._page = rows
-        if len(page.rows) < self._settings.batch_rows and not page.cut:
+        if not page.full and not page.cut:
             self._take_off()  # nothing is behind these for the moment that would be worth asking for first
-        return len(page.rows)
+        return len(page.rows) or int(page.full)  # nothing of ours on it, and more behind it
 
     def _take_off(self) -> None:
         if self._page and self._flight.has_room:

@@ -1,13 +1,15 @@
 """The outbox tables: rows appended in the transaction that changes a status, read by cursor, deleted after the ack."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, LiteralString, NamedTuple
 
 import orjson
 from psycopg import Connection, Cursor
 from psycopg.rows import class_row
+
+from shared.model import BUCKETS
 
 RECORD_KEY: Final[LiteralString] = "convert_to(coalesce(n.tenant_id || '/' || n.ordering_key, n.id::text), 'UTF8')"
 """shared.records.record_key in SQL, for a notifications row called n."""
@@ -52,6 +54,10 @@ class Page:
 
     rows: list[OutboxRow]
     oldest_xid: int
+    last_number: int = 0  # the highest number that had been handed out by then
+    passed: int = 0  # the page ends here: rows of other shares may follow the last of `rows`
+    others: list[int] = field(default_factory=list)  # the numbers of those rows, as far as they were asked for
+    full: bool = False  # there may be more behind it
     cut: bool = False  # the page was full in bytes: there may be rows it should have held and does not
 
 
@@ -68,10 +74,35 @@ class Question:
     """A page that was asked for, and how; in a pipeline its answer may still be on its way."""
 
     conn: Connection[Any]
-    after: int
-    also: str
     limit: int
+    parameters: dict[str, Any]
     answer: Cursor[Any]
+
+
+_MINE: Final[LiteralString] = "(%(share)s::bigint IS NULL OR %(share)s::bigint >> bucket & 1 = 1)"
+_HEAD: Final[LiteralString] = f"""
+    SELECT NULL::bigint AS seq, NULL::smallint AS bucket, NULL::text AS topic, NULL::bytea AS key, NULL::bytea AS value,
+           NULL::text AS headers, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_xid,
+           pg_sequence_last_value(pg_get_serial_sequence('outbox', 'seq')::regclass) AS last_number,
+           w.passed, w.others, w.looked_at
+      FROM (SELECT max(seq) AS passed, count(*) FILTER (WHERE seq > %(after)s) AS looked_at,
+                   array_agg(seq) FILTER (WHERE NOT {_MINE} AND (seq > %(settled)s OR seq <= %(after)s)) AS others
+              FROM ((SELECT seq, bucket FROM outbox WHERE seq = ANY(%(also)s::bigint[]))
+                    UNION ALL
+                    (SELECT seq, bucket FROM outbox WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s)) looked
+             WHERE %(share)s::bigint IS NOT NULL) w
+"""
+"""A row about the page itself. Whoever has all buckets sees the page in its rows, and looks at nothing twice."""
+_WINDOW: Final[LiteralString] = f"""
+    SELECT seq, bucket, topic, key, value, headers FROM (
+        (SELECT seq, bucket, topic, key, value, headers FROM outbox
+          WHERE seq = ANY(%(also)s::bigint[]) ORDER BY seq)
+        UNION ALL
+        (SELECT seq, bucket, topic, key, value, headers FROM outbox
+          WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s)
+    ) looked WHERE {_MINE}
+"""
+_NO_HEAD: Final[LiteralString] = "NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint[], NULL::bigint"
 
 
 def read(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) -> Page:
@@ -79,70 +110,90 @@ def read(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) 
     return take(ask(conn, after=after, also=also, limit=limit))
 
 
-def ask(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) -> Question:
+def ask(
+    conn: Connection[Any],
+    *,
+    after: int,
+    also: Sequence[int],
+    limit: int,
+    share: frozenset[int] | None = None,
+    settled: int = 0,
+) -> Question:
     """Send the statement that reads a page. In a pipeline PostgreSQL works on it while the caller goes on.
 
     One statement on purpose: a row that committed late can never be read after a later row of its key that way.
     The rows are not locked. Source: docs/decisions/0002-cursor-and-gap-set-relay.md
 
-    Memory is bounded whatever the size of rows: a value larger than its share of PAGE_BYTES is left behind.
+    Of buckets that are not in `share` the numbers alone are read, and none that is `settled` or lower and lies beyond
+    `after`; None: all buckets are the caller's. Memory is bounded whatever the size of rows: a value larger than its
+    part of PAGE_BYTES is left behind.
     """
-    query = """
-        SELECT o.seq, o.bucket, o.topic, o.key, CASE WHEN octet_length(o.value) <= %(share)s THEN o.value END AS value,
-               o.headers::text, s.oldest_xid
-          FROM (SELECT (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS oldest_xid) s
-          LEFT JOIN LATERAL (
-                (SELECT seq, bucket, topic, key, value, headers FROM outbox
-                  WHERE seq = ANY(%(also)s::bigint[]) ORDER BY seq)
-                UNION ALL
-                (SELECT seq, bucket, topic, key, value, headers FROM outbox
-                  WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s)
-                ORDER BY seq
-               ) o ON true
+    query = f"""
+        {_HEAD}
+         UNION ALL
+        SELECT seq, bucket, topic, key, CASE WHEN octet_length(value) <= %(part)s THEN value END, headers::text,
+               {_NO_HEAD}
+          FROM ({_WINDOW} ORDER BY seq) o
     """
-    numbers = _array(also)
-    parameters = {"also": numbers, "after": after, "limit": limit, "share": PAGE_BYTES // (limit + len(also))}
-    return Question(conn, after, numbers, limit, conn.cursor(binary=True).execute(query, parameters))
+    expected = limit if share is None else -(-limit * len(share) // BUCKETS)
+    parameters = {
+        "also": _array(also),
+        "after": after,
+        "limit": limit,
+        "share": None if share is None else _mask(share),
+        "settled": settled,
+        "part": PAGE_BYTES // (expected + len(also) or 1),
+    }
+    return Question(conn, limit, parameters, conn.cursor(binary=True).execute(query, parameters))
 
 
 def take(question: Question) -> Page:
     """Take the page that was asked for; where values were left behind, another statement reads all of it."""
-    found = question.answer.fetchall()
-    oldest_xid = found[0][6]
-    if found[0][0] is None:
-        return Page([], oldest_xid)
+    head, *found = question.answer.fetchall()
     if None in [row[4] for row in found]:
         return _read_large(question)
-    return Page(_rows(found), oldest_xid)
+    return _page(question, head, found)
 
 
 def _read_large(question: Question) -> Page:
     """Read as `ask` does, and end with the row that makes it PAGE_BYTES or more; the sum costs a third of a read."""
-    query = """
-        SELECT o.seq, o.bucket, o.topic, o.key, o.value, o.headers::text, s.oldest_xid, o.bytes_up_to
-          FROM (SELECT (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS oldest_xid) s
-          LEFT JOIN LATERAL (
-                SELECT *, (sum(octet_length(value)) OVER (ORDER BY seq))::bigint AS bytes_up_to FROM (
-                    (SELECT seq, bucket, topic, key, value, headers FROM outbox
-                      WHERE seq = ANY(%(also)s::bigint[]) ORDER BY seq)
-                    UNION ALL
-                    (SELECT seq, bucket, topic, key, value, headers FROM outbox
-                      WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s)
-                ) r
-               ) o ON o.bytes_up_to - octet_length(o.value) < %(page_bytes)s
+    query = f"""
+        {_HEAD}
+         UNION ALL
+        SELECT seq, bucket, topic, key, value, headers::text, bytes_up_to, {_NO_HEAD.removeprefix("NULL::bigint, ")}
+          FROM (SELECT *, (sum(octet_length(value)) OVER (ORDER BY seq))::bigint AS bytes_up_to FROM ({_WINDOW}) r) o
+         WHERE bytes_up_to - octet_length(value) < %(page_bytes)s
     """
-    parameters = {"also": question.also, "after": question.after, "limit": question.limit, "page_bytes": PAGE_BYTES}
-    found = question.conn.cursor(binary=True).execute(query, parameters).fetchall()
-    if found[0][0] is None:  # all of it was deleted meanwhile
-        return Page([], found[0][6])
-    return Page(_rows(found), found[0][6], cut=found[-1][7] >= PAGE_BYTES)
+    parameters = question.parameters | {"page_bytes": PAGE_BYTES}
+    head, *found = question.conn.cursor(binary=True).execute(query, parameters).fetchall()
+    cut = bool(found) and found[-1][6] >= PAGE_BYTES
+    return _page(question, head, found, cut=cut)
 
 
-def _rows(found: list[tuple[Any, ...]]) -> list[OutboxRow]:
-    return [
+def _page(question: Question, head: tuple[Any, ...], found: list[tuple[Any, ...]], *, cut: bool = False) -> Page:
+    """Return the page of some rows; what lies beyond the last of a page that was cut has not been looked at."""
+    rows = [
         OutboxRow(seq, bucket, topic, key, value, _headers(headers))
         for seq, bucket, topic, key, value, headers, *_ in found
     ]
+    *_, oldest_xid, last_number, passed, others, looked_at = head
+    last = rows[-1].seq if rows else 0
+    passed = last if cut else max(passed or 0, last)
+    return Page(
+        rows,
+        oldest_xid,
+        last_number or 0,
+        passed,
+        sorted(seq for seq in others or () if seq <= passed),
+        full=(looked_at or len(rows)) >= question.limit,
+        cut=cut,
+    )
+
+
+def _mask(share: frozenset[int]) -> int:
+    """Write a set of buckets as the bits of a signed bigint."""
+    bits = sum(1 << bucket for bucket in share)
+    return bits - (1 << BUCKETS) if bits >> (BUCKETS - 1) else bits
 
 
 @lru_cache(maxsize=256)

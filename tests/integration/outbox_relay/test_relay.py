@@ -18,7 +18,7 @@ from outbox_relay import buckets, metrics
 from outbox_relay.relay import Relay
 from outbox_relay.settings import Settings
 from shared.db import outbox
-from shared.db.outbox import PAGE_BYTES
+from shared.db.outbox import PAGE_BYTES, Page
 from shared.model import Channel, bucket_of
 from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSettings
 from tests.servers import Database, FreshTopics
@@ -243,6 +243,31 @@ def test_page_with_large_values_is_read_again_up_to_its_bound(database: Database
 
     sizes = {row.seq: len(row.value) for row in page.rows}
     assert list(sizes.items()) == [(1, 10), (2, 10), (3, 10), (4, 10), (5, large), (6, 10)]
+
+
+@pytest.mark.parametrize("size", [10, 2 * PAGE_BYTES // 6], ids=["small values", "large values"])
+def test_of_other_shares_a_page_shows_the_numbers_alone(database: Database, size: int) -> None:
+    """And those that are settled not even so; where the page ends is known though its last row is another's."""
+    with database.connect() as conn:
+        for bucket in (0, 63, 1, 63, 0, 2, 63):
+            conn.execute(APPEND, (bucket, "t", b"k", b"x" * (size if bucket == 63 else 10)))
+
+        def asked(**how: Any) -> Page:
+            return outbox.take(outbox.ask(conn, **{"also": (), "share": frozenset({63}), **how}))
+
+        first = asked(after=0, limit=6)
+        second = asked(after=3, limit=6, also=[1, 2, 3], settled=5)
+        alone = asked(after=0, limit=2, share=frozenset({1}))
+        nothing = asked(after=7, limit=6)
+
+    shown = [([row.seq for row in page.rows], page.others, page.passed, page.full) for page in (first, second, alone)]
+    assert shown == [
+        ([2, 4], [1, 3, 5, 6], 6, True),
+        ([2, 4, 7], [1, 3, 6], 7, False),
+        ([], [1, 2], 2, True),
+    ]
+    assert {row.value for row in first.rows} == {b"x" * size}
+    assert (nothing.rows, nothing.others, nothing.passed, nothing.last_number) == ([], [], 0, 7)
 
 
 def test_what_landed_is_deleted_before_its_bucket_is_given_up(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outbox_relay.reader import LOOK_BACK, Reader
@@ -13,18 +13,30 @@ from shared.db.outbox import OutboxRow, Page
 
 
 class Table:
-    """An outbox whose transactions commit when told to: seq → (xid, visible)."""
+    """An outbox whose transactions commit when told to: seq → (xid, visible). Even numbers are in bucket 0."""
 
     def __init__(self) -> None:
         self.rows: dict[int, tuple[int, bool]] = {}
         self.next_xid, self.open_xids = 100, set[int]()
 
-    def ask(self, conn: Any, *, after: int, also: Sequence[int], limit: int) -> Page:
+        self.last_number = 0
+
+    def ask(
+        self, conn: Any, *, after: int, also: Sequence[int], limit: int, share: frozenset[int] | None, settled: int
+    ) -> Page:
         """What is visible by then; `take` returns it as it is."""
         visible = sorted(seq for seq, (_, seen) in self.rows.items() if seen)
-        wanted = [seq for seq in visible if seq in also] + [seq for seq in visible if seq > after][:limit]
+        window = [seq for seq in visible if seq > after][:limit]
+        looked = [seq for seq in visible if seq in also] + window
+        mine = [seq for seq in looked if share is None or seq % 2 in share]
+        others = [seq for seq in looked if seq not in mine and (seq > settled or seq <= after)]
         return Page(
-            [OutboxRow(seq, 0, "t", b"", b"", []) for seq in wanted], min(self.open_xids, default=self.next_xid)
+            [OutboxRow(seq, seq % 2, "t", b"", b"", []) for seq in mine],
+            min(self.open_xids, default=self.next_xid),
+            max(self.last_number, *self.rows, 0, 0),
+            passed=looked[-1] if looked else 0,
+            others=others,
+            full=len(window) == limit,
         )
 
     def xid(self, conn: Any = None) -> int:
@@ -41,9 +53,13 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Table:
     return made
 
 
-def seqs(reader: Reader, limit: int = 100) -> list[int]:
+def seqs(reader: Reader, limit: int = 100, share: frozenset[int] | None = None) -> list[int]:
     """Read, and return the numbers."""
-    return [row.seq for row in reader.take(reader.ask(None, limit=limit)).rows]  # type: ignore[arg-type]
+    page = reader.take(reader.ask(None, limit=limit, share=share))  # type: ignore[arg-type]
+    return [row.seq for row in page.rows]
+
+
+EVEN, ODD = frozenset({0}), frozenset({1})
 
 
 def test_row_that_commits_late_is_read_when_it_appears(table: Table) -> None:
@@ -109,6 +125,52 @@ def test_leap_of_the_sequence_opens_no_more_gaps_than_the_look_back(table: Table
     assert reader.gap_count == LOOK_BACK
 
 
+def test_what_another_relay_deleted_of_a_backlog_is_no_gap(table: Table) -> None:
+    """Once every transaction has ended that was under way at an earlier look, a number that is not there is gone."""
+    table.rows = dict.fromkeys(range(1, 101), (5, True))
+    reader = Reader()
+    seqs(reader, 10, EVEN)
+    reader.note_xid(table.xid())
+    for seq in range(11, 100, 2):
+        del table.rows[seq]
+
+    read = seqs(reader, 40, EVEN)
+
+    assert (read, reader.gap_count) == (list(range(12, 91, 2)), 0)
+
+
+def test_a_number_handed_out_since_the_last_look_is_a_gap(table: Table) -> None:
+    """Whoever has it may be about to commit."""
+    table.rows = {2: (5, True)}
+    reader = Reader()
+    seqs(reader, 10, EVEN)
+    reader.note_xid(table.xid())
+    table.rows |= {4: (8, False), 5: (8, False), 6: (9, True)}
+    table.open_xids = {8}
+    seen = seqs(reader, 10, EVEN)
+    gaps = reader.gap_count
+
+    table.rows |= {4: (8, True), 5: (8, True)}
+    table.open_xids.clear()
+
+    assert (seen, gaps, seqs(reader, 10, EVEN), reader.gap_count) == ([6], 4, [4], 1)  # 3 may still be somebody's
+
+
+def test_a_number_whose_owner_is_still_there_is_never_settled(table: Table) -> None:
+    """Handed out before a look that did not come that far, not committed at the next: it is waited for."""
+    table.rows, table.last_number, table.open_xids = {1: (5, True)}, 2, {7}
+    reader = Reader()
+    seqs(reader, 10, EVEN)
+    reader.note_xid(table.xid())
+    table.rows[4] = (8, True)
+    seen = seqs(reader, 10, EVEN)
+
+    table.rows[2] = (7, True)
+    table.open_xids.clear()
+
+    assert (seen, seqs(reader, 10, EVEN)) == ([4], [2])
+
+
 def test_gap_that_did_not_fit_on_a_page_is_not_given_up(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that was full in bytes proves nothing about what it does not hold."""
     table.rows = {1: (5, True), 3: (8, True)}
@@ -146,3 +208,76 @@ def test_every_committed_row_is_read_exactly_once(commits: list[tuple[int, bool]
             got += more
 
     assert sorted(got) == sorted(seq for seq, committed in commits if committed)
+
+
+EVEN, ODD = frozenset({0}), frozenset({1})
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("begin"), st.just(0), st.just(0)),
+    st.tuples(st.sampled_from(["number", "commit", "abort"]), st.integers(0, 1), st.just(0)),
+    st.tuples(st.just("read"), st.integers(0, 1), st.integers(1, 6)),
+)
+
+
+class Story:
+    """Transactions and two relays, an event at a time."""
+
+    def __init__(self, table: Table) -> None:
+        self.table, self.readers = table, (Reader(), Reader())
+        self.owned: dict[int, list[int]] = {}  # the numbers of each open transaction
+        self.wanted, self.got = set[int](), list[int]()
+
+    def happens(self, what: str, which: int, limit: int) -> None:
+        """Let one thing happen, if it can."""
+        if what == "begin":
+            xid = self.table.xid()
+            self.table.open_xids.add(xid)
+            self.owned[xid] = []
+        elif what == "read":
+            self.read(which, limit)
+        elif which < len(self.owned):
+            self.goes_on(sorted(self.owned)[which], what)
+
+    def goes_on(self, xid: int, what: str) -> None:
+        """Give a transaction a number, or end it."""
+        if what == "number":
+            self.table.last_number += 1
+            self.owned[xid].append(self.table.last_number)
+            return
+        self.table.open_xids.discard(xid)
+        numbers = self.owned.pop(xid)
+        if what == "commit":
+            self.table.rows |= dict.fromkeys(numbers, (xid, True))
+            self.wanted |= set(numbers)
+
+    def read(self, which: int, limit: int) -> int:
+        """Have a relay read a page, and delete its own; 0 at the end."""
+        reader = self.readers[which]
+        page = reader.take(reader.ask(None, limit=limit, share=(EVEN, ODD)[which]))  # type: ignore[arg-type]
+        found = [row.seq for row in page.rows]
+        self.got += found
+        for seq in found:
+            del self.table.rows[seq]
+        reader.note_xid(self.table.xid())
+        return len(found) + page.full
+
+
+@settings(max_examples=200)
+@given(events=st.lists(EVENTS, min_size=30, max_size=80))
+def test_relays_that_share_the_table_read_each_row_once(events: list[tuple[str, int, int]]) -> None:
+    """Each its own, whatever the other has deleted meanwhile, and though one of them may be far behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        story = Story(Table())
+        patch.setattr(outbox, "ask", story.table.ask)
+        patch.setattr(outbox, "take", lambda page: page)
+
+        for event in events:
+            story.happens(*event)
+        for xid in sorted(story.owned):
+            story.goes_on(xid, "commit")
+        for which in (0, 1, 0, 1):
+            while story.read(which, 5):
+                pass
+
+    assert sorted(story.got) == sorted(story.wanted)
