@@ -56,9 +56,16 @@ class Batch:
         self.produced_at = time.monotonic()
 
     def report(self, error: KafkaError | None, message: Message) -> None:
-        """Take one delivery report: librdkafka's callback, called from poll."""
+        """Take one delivery report: librdkafka's callback, called from poll.
+
+        A record without an offset was not acknowledged: librdkafka takes it for stored because one after it was. Where
+        a partition has just got its leader, the first records of a producer may be refused while later ones are not;
+        the broker takes those, knowing nothing of the producer, and the first would be lost.
+        """
         self.waiting -= 1
         if error is None:
+            if message.offset() is None:
+                self.failure = KafkaError(KafkaError._INCONSISTENT)
             return
         if error.code() in _REFUSED_FOR_GOOD:
             self.refuse(message.key(), message.value(), error)

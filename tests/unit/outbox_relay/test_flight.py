@@ -16,14 +16,17 @@ Report = Callable[[KafkaError | None, Any], None]
 class FakeMessage:
     """What a report carries."""
 
-    def __init__(self, key: bytes, value: bytes) -> None:
-        self._key, self._value = key, value
+    def __init__(self, key: bytes, value: bytes, offset: int | None) -> None:
+        self._key, self._value, self._offset = key, value, offset
 
     def key(self) -> bytes:
         return self._key
 
     def value(self) -> bytes:
         return self._value
+
+    def offset(self) -> int | None:
+        return self._offset
 
 
 class FakeProducer:
@@ -34,6 +37,7 @@ class FakeProducer:
         self.produced: list[bytes] = []
         self.errors: dict[bytes, list[int | None]] = {}
         self.refuses_locally: set[bytes] = set()
+        self.taken_for_stored: set[bytes] = set()
         self.fails_with: int | None = None
         self.purged = False
 
@@ -49,7 +53,8 @@ class FakeProducer:
         reports, self.sent = self.sent, []
         for key, value, report in reports:
             code = self.errors[value].pop(0) if self.errors.get(value) else None
-            report(None if code is None else KafkaError(code), FakeMessage(key, value))
+            message = FakeMessage(key, value, None if value in self.taken_for_stored else 7)
+            report(None if code is None else KafkaError(code), message)
         return len(reports)
 
     flush = poll
@@ -71,6 +76,15 @@ def producer() -> FakeProducer:
 @pytest.fixture
 def flight(producer: FakeProducer) -> Flight:
     return Flight(producer)  # type: ignore[arg-type]
+
+
+def test_what_was_not_acknowledged_itself_has_not_landed(flight: Flight, producer: FakeProducer) -> None:
+    """I9: librdkafka reports a record as stored because a later one was; the broker may have refused it."""
+    producer.taken_for_stored = {b"1"}
+    flight.produce(rows(1, 2))
+
+    with pytest.raises(ProducerFailedError):
+        flight.landed(wait_s=0.1)
 
 
 def test_batch_lands_with_its_last_report_in_order_of_take_off(flight: Flight) -> None:
