@@ -49,8 +49,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "late_commits", "I5, I9", "not_ended",
         (
             "outbox_relay.reader",
-            "    def _open_gaps(self, fresh: list[int]) -> None:\n",
-            "    def _open_gaps(self, fresh: list[int]) -> None:\n        return\n",
+            "    def _open_gaps(self, page: Page) -> None:\n",
+            "    def _open_gaps(self, page: Page) -> None:\n        return\n",
         ),
     ),
     _mutant(
