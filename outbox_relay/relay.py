@@ -16,9 +16,10 @@ from outbox_relay import buckets, metrics
 from outbox_relay.flight import Batch, Flight, ProducerFailedError, refused_rows
 from outbox_relay.reader import MAX_GAPS, Reader
 from outbox_relay.settings import Settings
-from shared.db import OUTAGE, Session, outbox, send_off
+from shared.db import OUTAGE, Session, outbox
 from shared.db.outages import OutageLog
 from shared.db.outbox import OutboxRow, Question
+from shared.db.pipelining import pipelined
 from shared.kafka import ensure_topics, producer_config, quiet_logger
 from shared.model import BUCKETS
 from shared.records import Topics
@@ -158,10 +159,10 @@ class Relay:
         may_read = self._may_read(landed=batch)
         if batch is None and not self._page:  # nothing to do meanwhile, and a pipeline costs as much as the question
             return self._take(self._ask(conn)) if may_read else 0
-        with conn.pipeline() as pipeline:
+        with pipelined(conn) as pipeline:
             deleted = outbox.delete(conn, batch.acknowledged) if batch else None
             asked = self._ask(conn) if may_read else None
-            send_off(pipeline)
+            pipeline.send_off()
             self._take_off()
         if batch and deleted:
             self._landed(conn, batch, xid=outbox.xid(deleted))

@@ -4,7 +4,6 @@ from typing import Any, LiteralString
 
 import orjson
 import psycopg
-from psycopg.generators import send
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
@@ -51,17 +50,6 @@ def connect(
         conn.close()
         raise
     return conn
-
-
-def send_off(pipeline: psycopg.Pipeline) -> None:
-    """Send what a pipeline holds, to be committed as soon as it is done, and do not wait for the answers.
-
-    psycopg's own `sync` waits for them, and without either the transaction would stay open until the pipeline ends: the
-    session of a process that is stopped meanwhile would then be neither idle nor busy, and outlive every timeout.
-    """
-    pipeline._enqueue_sync()
-    pipeline._conn.wait(pipeline._communicate_gen())
-    pipeline._conn.wait(send(pipeline.pgconn))  # of much, that has sent what the socket took
 
 
 class DatabaseNotReadyError(psycopg.OperationalError):

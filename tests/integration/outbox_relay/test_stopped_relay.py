@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from outbox_relay.relay import SESSION_SETTINGS
-from shared.db import connect, outbox, send_off
+from shared.db import connect, outbox
+from shared.db.pipelining import pipelined
 from tests.servers import Database
 
 SHORT: tuple[str, ...] = tuple(setting.replace("'10s'", "'1s'") for setting in SESSION_SETTINGS)
@@ -20,6 +21,15 @@ def append(conn: psycopg.Connection, *, count: int, value_bytes: int) -> None:
     conn.execute(query, (value_bytes, count))
 
 
+def is_free_within(other: psycopg.Connection, limit_s: float) -> bool:
+    """Say whether the lock becomes free for another session."""
+    deadline, free = time.monotonic() + limit_s, False
+    while not free and time.monotonic() < deadline:
+        time.sleep(0.1)
+        free = other.execute("SELECT pg_try_advisory_lock(1)").fetchall()[0][0]
+    return free
+
+
 @pytest.mark.parametrize(("count", "value_bytes"), [(3, 10), (1000, 8_000)], ids=["a small page", "a large page"])
 def test_relay_stopped_with_an_answer_on_its_way_loses_its_session(
     database: Database, count: int, value_bytes: int
@@ -30,13 +40,26 @@ def test_relay_stopped_with_an_answer_on_its_way_loses_its_session(
         stopped = connect(database.dsn, application_name="stopped", settings=SHORT)
         stopped.execute("SELECT pg_advisory_lock(1)")
 
-        with pytest.raises(psycopg.OperationalError), stopped.pipeline() as pipeline:
+        with pytest.raises(psycopg.OperationalError), pipelined(stopped) as pipeline:
             outbox.ask(stopped, after=0, also=(), limit=1000)
-            send_off(pipeline)
-            deadline, free = time.monotonic() + 10, False
-            while not free and time.monotonic() < deadline:
-                time.sleep(0.1)
-                free = other.execute("SELECT pg_try_advisory_lock(1)").fetchall()[0][0]
+            pipeline.send_off()
+            free = is_free_within(other, 10.0)
+
+        stopped.close()
+    assert free
+
+
+def test_relay_stopped_after_an_exchange_loses_its_session(database: Database) -> None:
+    """I12: nothing that ends a pipeline stops the clock of the session, which is idle from then on."""
+    with database.connect() as other:
+        append(other, count=3, value_bytes=10)
+        stopped = connect(database.dsn, application_name="stopped", settings=SHORT)
+        stopped.execute("SELECT pg_advisory_lock(1)")
+        with pipelined(stopped) as pipeline:
+            outbox.ask(stopped, after=0, also=(), limit=1000)
+            pipeline.send_off()
+
+        free = is_free_within(other, 5.0)
 
         stopped.close()
     assert free
@@ -47,9 +70,9 @@ def test_what_was_sent_off_is_committed_while_the_pipeline_is_open(database: Dat
     with database.connect() as conn, database.connect() as other:
         append(conn, count=2, value_bytes=10)
 
-        with conn.pipeline() as pipeline:
+        with pipelined(conn) as pipeline:
             deleted = outbox.delete(conn, [row.seq for row in outbox.read(other, after=0, also=(), limit=10).rows])
-            send_off(pipeline)
+            pipeline.send_off()
             deadline = time.monotonic() + 5
             while outbox.read(other, after=0, also=(), limit=10).rows and time.monotonic() < deadline:
                 time.sleep(0.02)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from shared.db import send_off
+from shared.db.pipelining import pipelined
 
 SYNC = b"S\0\0\0\x04"
 
@@ -62,10 +62,10 @@ def test_all_of_a_pipeline_is_sent(server: BusyServer) -> None:
     where = f"host=127.0.0.1 port={server.port} user=x dbname=x sslmode=disable gssencmode=disable"
     conn = psycopg.connect(where, autocommit=True)
     threading.Timer(0.2, server.go_on.set).start()
-    with pytest.raises(psycopg.OperationalError), conn.pipeline() as pipeline:
+    with pytest.raises(psycopg.OperationalError), pipelined(conn) as pipeline:
         conn.execute("SELECT %s", ("x" * 20_000_000,))
 
-        send_off(pipeline)
+        pipeline.send_off()
 
         was_sent = server.has_sync.wait(5)
         conn.pgconn.finish()
