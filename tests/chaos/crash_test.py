@@ -83,6 +83,7 @@ def crash_test(mutant: tuple[str, ...], only: tuple[str, ...], chaos_s: float, s
     code = verdict.code
     if chaos_s and not only:
         code = max(code, _chaos(seed, chaos_s, run_dir / "chaos"))
+    _tell_unproved(verdict)
     click.echo(f"crash-test: {'held' if code == 0 else 'FAILED'} after {time.monotonic() - began:.0f} s")
     sys.exit(code)
 
@@ -116,7 +117,7 @@ def _play(stage: Stage, scenarios: list[Scenario] | tuple[Scenario, ...], verdic
             scenario.play(stage)
         except (NotSeenError, LocalStackError) as error:
             verdict.unproved.append(f"{scenario.name}: {error}")
-            stage.say(f"  NOT SEEN: {error}")
+            stage.say(f"  NOT SEEN: {scenario.name}: {error}")
             stage.recover()
         stage.say(f"  {time.monotonic() - began:4.1f} s  {scenario.name}: {scenario.says}")
 
@@ -197,5 +198,9 @@ def _tell(mutant: Mutant, verdict: Verdict, caught: set[str]) -> None:
             click.echo(f"      {one.about}: {orjson.dumps(one.evidence).decode()[:400]}")
     if not caught:
         click.echo(f"  NOT CAUGHT by any of {', '.join(sorted(mutant.caught_by))}")
+    _tell_unproved(verdict)
+
+
+def _tell_unproved(verdict: Verdict) -> None:
     for line in verdict.unproved:
         click.echo(f"  not seen: {line}")

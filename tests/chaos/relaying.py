@@ -57,6 +57,7 @@ def relay_stopped(stage: Stage) -> None:
     """A relay is stopped with batches in flight until the other has taken its share over; then it wakes."""
     proxy, process = stage.topology.proxies[KAFKA], stage.process(RELAYS[0])
     query = "SELECT CASE count(DISTINCT pid) WHEN 1 THEN count(*) ELSE 0 END FROM pg_locks WHERE classid = %s"
+    held = "SELECT pid, count(*) FROM pg_locks WHERE classid = %s GROUP BY pid"
     proxy.tell(Rule("delay", delay_s=0.1))
     with _load(stage):
         time.sleep(0.5)
@@ -65,6 +66,8 @@ def relay_stopped(stage: Stage) -> None:
         try:
             taken = "the other with all buckets"
             stage.wait(lambda: stage.count(query, _BUCKET_LOCK) == BUCKETS, taken, timeout_s=_TAKEN_OVER_S)
+        except NotSeenError:
+            stage.finding("kept_by_a_stopped_relay", buckets=stage.world.rows(held, _BUCKET_LOCK))
         finally:
             process.resume()
         time.sleep(1.0)
