@@ -51,6 +51,10 @@ class Reader:
         self._unbounded.clear()
         self._settled, self._latest, self._bound = 0, 0, None
 
+    def has_more(self, conn: Connection[Any]) -> bool:
+        """Say whether a page would be worth asking for: there is a row beyond the cursor, or a gap may have closed."""
+        return bool(self._gaps) or outbox.has_beyond(conn, self.cursor)
+
     def ask(self, conn: Connection[Any], *, limit: int, share: frozenset[int] | None = None) -> Question:
         """Ask for up to `limit` new rows, preceded by gaps that have become visible, in order of seq.
 

@@ -48,7 +48,7 @@ _LOOK_FOR_MISSED_EVERY_S: Final = 30.0
 class Pause:
     """How long to sleep while there are no rows: 5 ms, 25 ms after a second of that, 50 ms after ten.
 
-    At rest these looks are most of what all four services take.
+    At rest these looks are most of what all four services take; from the second on they are short ones.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,6 +61,11 @@ class Pause:
             self._idle_since = self._clock()
         idle_s = self._clock() - self._idle_since
         return 0.005 if idle_s <= 1 else 0.025 if idle_s <= 10 else 0.05
+
+    @property
+    def is_long(self) -> bool:
+        """Say whether there has been nothing to do for more than a second."""
+        return self._idle_since is not None and self._clock() - self._idle_since > 1
 
     def end(self) -> None:
         """Note that there was something to do."""
@@ -158,7 +163,7 @@ class Relay:
         """Delete, ask and produce at once: PostgreSQL works on the first two while librdkafka is given its rows."""
         may_read = self._may_read(landed=batch)
         if batch is None and not self._page:  # nothing to do meanwhile, and a pipeline costs as much as the question
-            return self._take(self._ask(conn)) if may_read else 0
+            return self._take(self._ask(conn)) if may_read and not self._rests(conn) else 0
         with pipelined(conn) as pipeline:
             deleted = outbox.delete(conn, batch.acknowledged) if batch else None
             asked = self._ask(conn) if may_read else None
@@ -167,6 +172,10 @@ class Relay:
         if batch and deleted:
             self._landed(conn, batch, xid=outbox.xid(deleted))
         return self._take(asked) if asked else 0
+
+    def _rests(self, conn: Connection[Any]) -> bool:
+        """Say whether there is still nothing to read after a while of that: a tenth of what a page costs."""
+        return self._pause.is_long and time.monotonic() < self._next_look and not self._reader.has_more(conn)
 
     def _ask(self, conn: Connection[Any]) -> Question:
         """Ask for a page that holds about a batch of rows that are ours."""

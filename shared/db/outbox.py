@@ -105,6 +105,11 @@ _WINDOW: Final[LiteralString] = f"""
 _NO_HEAD: Final[LiteralString] = "NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint[], NULL::bigint"
 
 
+def has_beyond(conn: Connection[Any], after: int) -> bool:
+    """Say whether there is a row beyond seq `after`, whoever's it is."""
+    return bool(conn.execute("SELECT FROM outbox WHERE seq > %s ORDER BY seq LIMIT 1", (after,)).rowcount)
+
+
 def read(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) -> Page:
     """Read up to `limit` rows beyond seq `after`, and those of `also` that have become visible, in one snapshot."""
     return take(ask(conn, after=after, also=also, limit=limit))

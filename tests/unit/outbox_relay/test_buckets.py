@@ -20,9 +20,10 @@ def test_idle_relay_polls_ever_less_often() -> None:
     now = 0.0
     pause = Pause(lambda: now)
 
-    first, now = pause.next_s(), 2.0
-    later, now = pause.next_s(), 11.0
+    first, was_long, now = pause.next_s(), pause.is_long, 2.0
+    later, is_long, now = pause.next_s(), pause.is_long, 11.0
     late = pause.next_s()
     pause.end()
 
+    assert (was_long, is_long, pause.is_long) == (False, True, False)
     assert (first, later, late, pause.next_s()) == (0.005, 0.025, 0.05, 0.005)
