@@ -9,6 +9,7 @@ import orjson
 from psycopg import Connection, Cursor
 from psycopg.rows import class_row
 
+from shared.db import prepared
 from shared.model import BUCKETS
 
 RECORD_KEY: Final[LiteralString] = "convert_to(coalesce(n.tenant_id || '/' || n.ordering_key, n.id::text), 'UTF8')"
@@ -107,7 +108,8 @@ _NO_HEAD: Final[LiteralString] = "NULL::bigint, NULL::bigint, NULL::bigint, NULL
 
 def has_beyond(conn: Connection[Any], after: int) -> bool:
     """Say whether there is a row beyond seq `after`, whoever's it is."""
-    return bool(conn.execute("SELECT FROM outbox WHERE seq > %s ORDER BY seq LIMIT 1", (after,)).rowcount)
+    query = "SELECT FROM outbox WHERE seq > %(after)s ORDER BY seq LIMIT 1"
+    return prepared.execute(conn, query, {"after": str(after)}) > 0
 
 
 def read(conn: Connection[Any], *, after: int, also: Sequence[int], limit: int) -> Page:

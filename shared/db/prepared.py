@@ -24,8 +24,11 @@ class _Statement(NamedTuple):
     known_to: WeakSet[Connection[Any]]
 
 
-def execute(conn: Connection[Any], query: LiteralString, values: Mapping[str, str | bytes | None]) -> None:
-    """Run a statement that returns no rows, its parameters named: text as PostgreSQL reads it, or bytes of a bytea.
+def execute(conn: Connection[Any], query: LiteralString, values: Mapping[str, str | bytes | None]) -> int:
+    """Run a statement, its parameters named: text as PostgreSQL reads it, or bytes of a bytea.
+
+    Return how many rows it has written or found, -1 where a pipeline does not know yet; what is in them is not for who
+    asks so.
 
     On an autocommit connection, outside a transaction, it is one of its own, prepared at its first use. Anywhere else
     psycopg runs it: it begins a transaction where there has to be one, and a statement that the server does not know
@@ -33,9 +36,8 @@ def execute(conn: Connection[Any], query: LiteralString, values: Mapping[str, st
     """
     if conn.autocommit and _waits_for_nothing(conn.pgconn):
         with conn.lock:
-            _execute_alone(conn, _statement(query), values)
-    else:
-        conn.execute(query, values)
+            return _execute_alone(conn, _statement(query), values)
+    return conn.execute(query, values).rowcount
 
 
 def _waits_for_nothing(pgconn: pq.abc.PGconn) -> bool:
@@ -49,7 +51,7 @@ def _statement(query: str) -> _Statement:
     return _Statement(b"prepared_" + blake2b(text, digest_size=8).hexdigest().encode(), text, names, WeakSet())
 
 
-def _execute_alone(conn: Connection[Any], statement: _Statement, values: Mapping[str, str | bytes | None]) -> None:
+def _execute_alone(conn: Connection[Any], statement: _Statement, values: Mapping[str, str | bytes | None]) -> int:
     sent: list[Any] = []
     formats: list[int] = []
     for name in statement.parameters:
@@ -66,6 +68,7 @@ def _execute_alone(conn: Connection[Any], statement: _Statement, values: Mapping
         _prepare(conn, statement)  # psycopg, after a rollback, had the server forget all statements
         result = conn.pgconn.exec_prepared(statement.name, sent, formats)
     _check(conn, result)
+    return result.command_tuples or 0
 
 
 def _prepare(conn: Connection[Any], statement: _Statement) -> None:
@@ -74,7 +77,7 @@ def _prepare(conn: Connection[Any], statement: _Statement) -> None:
 
 
 def _check(conn: Connection[Any], result: pq.abc.PGresult) -> None:
-    if result.status == pq.ExecStatus.COMMAND_OK:
+    if result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
         return
     if conn.pgconn.status == pq.ConnStatus.BAD:
         raise OperationalError(result.get_error_message())

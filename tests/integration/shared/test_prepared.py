@@ -30,6 +30,14 @@ def test_text_bytes_and_names_that_come_twice_are_sent(conn: Conn) -> None:
     assert names(conn) == ["Ä'); \\x00 $1 %(id)s"]
 
 
+def test_it_says_how_many_rows_it_found_or_wrote(conn: Conn) -> None:
+    """None of them is read."""
+    counts = [prepared.execute(conn, "SELECT FROM generate_series(1, %(count)s)", {"count": n}) for n in ("3", "0")]
+    counts.append(prepared.execute(conn, ADD, {"id": "a", "name": "b", "proof": b"\x00\xff"}))
+
+    assert counts == [3, 0, 1]
+
+
 def test_null_is_null(conn: Conn) -> None:
     """As anywhere."""
     with pytest.raises(psycopg.errors.NotNullViolation):
