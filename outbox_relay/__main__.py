@@ -24,7 +24,7 @@ def main() -> None:
     stop = stop_on_signals()
     seek_cycles_seldom(_OBJECTS_BEFORE_COLLECTION)
     relay = Relay(settings, stop)
-    upkeep = Upkeep(settings, stop, passed=lambda: relay.passed)
+    upkeep = Upkeep(settings, stop, passed=lambda: relay.passed, front=lambda: relay.front)
     health = HealthServer(
         SERVICE,
         settings.service.bind_host,

@@ -32,7 +32,8 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self.cursor = 0  # every number up to here was looked at once
+        self.cursor = 0  # every number up to here was looked at once, or can be nobody's any more
+        self.front = 0  # below it there was no row at the last look over the whole table
         self._gaps: dict[int, int] = {}  # number → xid that bounds its owner's; 0 = not known yet
         self._unbounded: list[int] = []
         self._settled = 0  # whoever could own a number up to here has ended
@@ -50,6 +51,7 @@ class Reader:
         self._gaps.clear()
         self._unbounded.clear()
         self._settled, self._latest, self._bound = 0, 0, None
+        self.front = 0
 
     def has_more(self, conn: Connection[Any]) -> bool:
         """Say whether a page would be worth asking for: there is a row beyond the cursor, or a gap may have closed."""
@@ -77,6 +79,8 @@ class Reader:
         if page.passed > self.cursor:
             self._open_gaps(page)
             self.cursor = page.passed
+        if not page.full and not page.cut:  # what was settled, and is not on it, is gone: dead rows cost a look at each
+            self.cursor = max(self.cursor, self._settled)
         return page
 
     def read_missed(self, conn: Connection[Any], *, limit: int) -> list[OutboxRow]:
@@ -86,6 +90,7 @@ class Reader:
         stayed open across a restart of the relay.
         """
         rows = outbox.read(conn, after=0, also=(), limit=limit).rows
+        self.front = rows[0].seq if rows else self.cursor
         return [row for row in rows if row.seq <= self.cursor and row.seq not in self._gaps]
 
     def note_xid(self, xid: int) -> None:
@@ -102,8 +107,13 @@ class Reader:
             self._bound = self._latest, xid
 
     def bound_gaps(self, conn: Connection[Any]) -> None:
-        """Bound gaps by a transaction of their own, where there is nothing to delete."""
-        if self._unbounded:
+        """Bound gaps by a transaction of their own, where there is nothing to delete.
+
+        So that many numbers without a row are not gone over at each look, these too: while another session's snapshot
+        keeps PostgreSQL from removing them, millions of dead rows may lie before the first that is there.
+        """
+        is_far_behind = self._bound is None and self._latest - max(self.cursor, self._settled) > LOOK_BACK
+        if self._unbounded or is_far_behind:
             self.note_xid(outbox.fresh_xid(conn))
 
     def _close_gaps(self, page: Page) -> None:

@@ -30,7 +30,8 @@ SESSION_SETTINGS: Final = (
     "SET synchronous_commit = off",  # a lost DELETE is a duplicate, never a loss
     "SET idle_session_timeout = '10s'",  # a relay that is stopped loses its buckets to the others
     "SET tcp_user_timeout = '10s'",  # the same, where it was stopped before it took what it had asked for
-    "SET statement_timeout = '10s'",
+    "SET lock_timeout = '10s'",
+    "SET statement_timeout = '60s'",  # a first look over tens of millions of dead rows, while a snapshot keeps them
     # Planning what is asked a hundred times a second costs as much as a tenth of its rows. The plan is made once, for
     # any table: only along its index is right for an empty one and for one with millions of rows.
     "SET plan_cache_mode = force_generic_plan",
@@ -43,6 +44,7 @@ _WIDEST: Final = 4
 _REPORT_WAIT_S: Final = 0.1
 _REBALANCE_EVERY_S: Final = 1.0
 _LOOK_FOR_MISSED_EVERY_S: Final = 30.0
+_LOOKING_SHARE: Final = 0.01  # of its time at most: dead rows that a snapshot keeps make the look long
 
 
 class Pause:
@@ -128,6 +130,11 @@ class Relay:
         """Return the number up to which rows were read, less those in flight: what the depth gauge is measured from."""
         return self._reader.cursor - self._flight.row_count - len(self._page)
 
+    @property
+    def front(self) -> int:
+        """Return the number below which the last look at the whole table has found no row."""
+        return self._reader.front
+
     def postgres_fault(self) -> str | None:
         """Readiness: is there a connection?"""
         return self._session.fault()
@@ -188,14 +195,18 @@ class Relay:
         page = self._reader.take(asked)
         rows = page.rows
         if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + _LOOK_FOR_MISSED_EVERY_S
-            known = {*self._flight.seqs(), *(row.seq for row in rows)}
-            missed = self._reader.read_missed(asked.conn, limit=self._settings.batch_rows)
-            rows = [row for row in missed if row.seq not in known and row.bucket in self._mine] + rows
+            rows = self._missed(asked.conn, known={*self._flight.seqs(), *(row.seq for row in rows)}) + rows
         self._page = rows
         if not page.full and not page.cut:
             self._take_off()  # nothing is behind these for the moment that would be worth asking for first
         return len(page.rows) or int(page.full)  # nothing of ours on it, and more behind it
+
+    def _missed(self, conn: Connection[Any], *, known: set[int]) -> list[OutboxRow]:
+        began = time.monotonic()
+        missed = self._reader.read_missed(conn, limit=self._settings.batch_rows)
+        ended = time.monotonic()
+        self._next_look = ended + max(_LOOK_FOR_MISSED_EVERY_S, (ended - began) / _LOOKING_SHARE)
+        return [row for row in missed if row.seq not in known and row.bucket in self._mine]
 
     def _take_off(self) -> None:
         if self._page and self._flight.has_room:

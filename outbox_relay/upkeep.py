@@ -96,8 +96,10 @@ class Sweeper:
 class Upkeep:
     """Runs the tasks on a connection of its own, on a thread of its own."""
 
-    def __init__(self, settings: Settings, stop: threading.Event, *, passed: Callable[[], int]) -> None:
-        self._settings, self._stop, self._passed = settings, stop, passed
+    def __init__(
+        self, settings: Settings, stop: threading.Event, *, passed: Callable[[], int], front: Callable[[], int]
+    ) -> None:
+        self._settings, self._stop, self._passed, self._front = settings, stop, passed, front
         self._session = Session(
             settings.service.conninfo,
             application_name="outbox_relay_upkeep",
@@ -193,7 +195,7 @@ class Upkeep:
         return self._oldest_age_s > self._settings.sweep_after_s
 
     def _measure(self, conn: Connection[Any]) -> int:
-        state = outbox.state(conn)
+        state = outbox.state(conn, front=self._front())
         passed = max(self._passed(), (state.first_seq or state.last_seq + 1) - 1)
         metrics.OUTBOX_DEPTH.set(max(0, state.last_seq - passed))
         metrics.OUTBOX_OLDEST_AGE.set(state.oldest_age_s)

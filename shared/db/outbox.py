@@ -275,22 +275,26 @@ def refuse(conn: Connection[Any], refused: Sequence[Refused]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OutboxState:
-    """Gauges of the outbox; both cost one look at the first row."""
+    """Gauges of the outbox."""
 
     last_seq: int  # the highest number handed out so far
     first_seq: int | None
     oldest_age_s: float
 
 
-def state(conn: Connection[Any]) -> OutboxState:
-    """Return where the outbox begins and ends; never counts rows."""
+def state(conn: Connection[Any], *, front: int = 0) -> OutboxState:
+    """Return where the outbox begins, at the number `front` or behind it, and where it ends; never counts rows.
+
+    It costs one look at the first row, and one at each dead row between `front` and there.
+    """
     query = """
         SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'seq')::regclass), 0) AS last_seq,
                first.seq AS first_seq,
                coalesce(extract(epoch FROM now() - first.created_at), 0)::float8 AS oldest_age_s
-          FROM (SELECT 1) one LEFT JOIN (SELECT seq, created_at FROM outbox ORDER BY seq LIMIT 1) first ON true
+          FROM (SELECT 1) one LEFT JOIN (SELECT seq, created_at FROM outbox WHERE seq >= %s ORDER BY seq LIMIT 1) first
+            ON true
     """
-    return conn.cursor(row_factory=class_row(OutboxState)).execute(query).fetchall()[0]
+    return conn.cursor(row_factory=class_row(OutboxState)).execute(query, (front,)).fetchall()[0]
 
 
 def promote_due(conn: Connection[Any], *, limit: int) -> int:

@@ -91,7 +91,9 @@ class RelayNode:
             outage_wait_s=0,
         )
         self.relay = Relay(settings, threading.Event())
-        self.upkeep = Upkeep(settings, threading.Event(), passed=lambda: self.relay.passed)
+        self.upkeep = Upkeep(
+            settings, threading.Event(), passed=lambda: self.relay.passed, front=lambda: self.relay.front
+        )
         self.upkeep._sweeper = Sweeper(SWEEP_AFTER_S, TOPICS.dlq, clock=stage.clock.time)
         self.frozen = False
 

@@ -21,6 +21,7 @@ ROWS_PUBLISHED: Final = "outbox_relay_rows_published_total"
 PEERS: Final = tuple(RELAYS)
 _MOCK_RELAY: Final = "loadtest.bench.inside.relay_on_mock"
 _DRAIN_S: Final = 600.0
+_SETTLES_S: Final = 3.0  # of a relay that has just started: it goes over the dead rows that a snapshot keeps, once
 
 
 class Relays:
@@ -53,6 +54,8 @@ class Relays:
         several = self._installation.running_several("outbox_relay", self._relays, module=self._module)
         with several as relays, self._installation.connect() as conn:
             wait_for(lambda: _held(relays) == BUCKETS and all(_each(relays)), timeout_s=60, what="the buckets")
+            if self._keep:
+                time.sleep(_SETTLES_S)
             return _drained(self._installation, relays, conn, self._rows)
 
     def teardown(self) -> None:

@@ -218,6 +218,23 @@ def test_relay_at_rest_asks_for_no_page_and_misses_nothing(database: Database, t
     assert [value for _, value in consume(topics, topic, 2)] == [b"0", b"late"]
 
 
+def test_the_gauges_look_for_the_first_row_from_the_front(database: Database, topics: FreshTopics) -> None:
+    """Not over dead rows that the relay has gone over; and a relay that rests knows that there is nothing before."""
+    topic = topics.names.lanes(Channel.EMAIL)[0]
+    append(database, topic, 3)
+    stop = threading.Event()
+    relay = Relay(settings_for(database, topics), stop)
+
+    with database.connect() as conn:
+        firsts = [outbox.state(conn, front=front).first_seq for front in (0, 2, 4)]
+    with running(relay, stop=stop):
+        until(lambda: rows_left(database) == 0)
+        relay._next_look = 0.0
+        until(lambda: relay.front == 3)
+
+    assert firsts == [1, 2, None]
+
+
 def test_row_too_large_for_kafka_is_set_aside_and_its_neighbours_go_on(database: Database, topics: FreshTopics) -> None:
     """What Kafka refuses for good rests in outbox_dead; the rows around it are published."""
     topic = topics.names.lanes(Channel.EMAIL)[0]

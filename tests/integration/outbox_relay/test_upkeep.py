@@ -27,7 +27,7 @@ def upkeep(database: Database) -> Iterator[Callable[[], Upkeep]]:
     topics = FreshTopics(TOPICS, "127.0.0.1:1")
 
     def make() -> Upkeep:
-        made.append(Upkeep(settings_for(database, topics), threading.Event(), passed=lambda: 0))
+        made.append(Upkeep(settings_for(database, topics), threading.Event(), passed=lambda: 0, front=lambda: 0))
         return made[-1]
 
     yield make

@@ -171,6 +171,53 @@ def test_a_number_whose_owner_is_still_there_is_never_settled(table: Table) -> N
     assert (seen, seqs(reader, 10, EVEN)) == ([4], [2])
 
 
+def test_numbers_that_can_be_nobodys_any_more_are_passed(table: Table) -> None:
+    """After a start before an empty table, so that dead rows are gone over once and not at each look."""
+    table.last_number, table.open_xids = 12_000_000, {7}
+    reader = Reader()
+
+    for _ in range(2):
+        seqs(reader)
+        reader.bound_gaps(None)  # type: ignore[arg-type]
+    while_one_is_open = seqs(reader), reader.cursor
+    table.open_xids.clear()
+    table.rows[7] = (7, True)
+
+    assert while_one_is_open == ([], 0)
+    assert (seqs(reader), reader.cursor, reader.gap_count) == ([7], 12_000_000, 0)
+
+
+def test_a_few_numbers_are_not_worth_a_transaction(table: Table) -> None:
+    """Beside a relay that is busy with other buckets each look would take one."""
+    table.last_number = LOOK_BACK
+    reader = Reader()
+
+    for _ in range(3):
+        seqs(reader)
+        reader.bound_gaps(None)  # type: ignore[arg-type]
+
+    assert (table.next_xid, reader.cursor) == (100, 0)
+
+
+def test_the_front_is_where_the_table_begins(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the last look over all of it; before there was one, and after a start over, nobody knows."""
+    reader = Reader()
+    table.rows = {5: (5, True), 7: (5, True)}
+    monkeypatch.setattr(
+        outbox, "read", lambda *_, **__: Page([OutboxRow(seq, 0, "t", b"", b"", []) for seq in table.rows], 9)
+    )
+    fronts = [reader.front]
+    seqs(reader)
+
+    for _ in range(2):
+        reader.read_missed(None, limit=10)  # type: ignore[arg-type]
+        fronts.append(reader.front)
+        table.rows.clear()
+    reader.start_over()
+
+    assert [*fronts, reader.front] == [0, 5, 7, 0]
+
+
 def test_gap_that_did_not_fit_on_a_page_is_not_given_up(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that was full in bytes proves nothing about what it does not hold."""
     table.rows = {1: (5, True), 3: (8, True)}
