@@ -3,7 +3,7 @@
 import re
 import subprocess
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final, LiteralString, Self, cast
 from uuid import UUID
 
 from psycopg import Connection, sql
@@ -65,9 +65,11 @@ class _Recorder:
     autocommit = False  # so that it is asked as a connection of psycopg is
     query: str = ""
     parameters: dict[str, Any]
+    rowcount = 1
 
-    def execute(self, query: str, parameters: dict[str, Any]) -> None:
+    def execute(self, query: str, parameters: dict[str, Any]) -> Self:
         self.query, self.parameters = query, parameters
+        return self
 
 
 def insert_script() -> str:
