@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from shared import db
+from shared.db.pipelining import Pipeline, pipelined
 
 Before = Literal["before", "after"]
 
@@ -56,10 +57,10 @@ class Link:
         return cursor
 
     @contextmanager
-    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+    def pipelined(self) -> Iterator[Pipeline]:
         """Run a block as a pipeline; each statement in it counts as one when it is sent."""
         self._reach_open()
-        with self._real.pipeline() as pipeline:
+        with pipelined(self._real) as pipeline:
             yield pipeline
 
     @contextmanager

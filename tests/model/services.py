@@ -27,7 +27,7 @@ from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSetti
 from tests.model.broker import Broker, DlqReader, Producer
 from tests.model.clock import Clock, PolledClock
 from tests.model.consumer import TOPICS
-from tests.model.database import Links
+from tests.model.database import Link, Links
 
 SWEEP_AFTER_S: Final = 3_000.0
 LADDER_S: Final = (1_000.0, 4_000.0)
@@ -69,6 +69,7 @@ class Stage:
                 patch.setattr(module, "time", self.clock)
             for module in (outbox_relay.relay, outbox_relay.flight, outbox_relay.upkeep):
                 patch.setattr(module, "time", self.polled)
+            patch.setattr(outbox_relay.relay, "pipelined", Link.pipelined)
             patch.setattr(outbox_relay.relay, "Producer", lambda *_a, **_k: Producer(self.broker))
             patch.setattr(outbox_relay.relay, "ensure_topics", lambda _s, names, **_k: self.broker.make_topics(names))
             patch.setattr(dlq_consumer.consumer, "Consumer", lambda *_a, **_k: DlqReader(self.broker))
