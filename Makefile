@@ -86,7 +86,7 @@ check: lint types test  ## lint, types and all tests
 proof: install  ## measure one promise on a stack of its own: make proof p=recovery; without p=: list them
 	@$(BIN)/python -m tests.proofs $(p)
 
-# Options of all of these: ARGS="--rate 300 --set mix.single_share=0"; TARGET_URL=https://... loads an installation elsewhere.
+# Options of those that begin with load-: ARGS="--rate 300 --set mix.single_share=0", of dlq-test: --set; TARGET_URL=https://... loads an installation elsewhere.
 load-test: install  ## load: an ordinary day in four minutes, every message followed to its receiver
 	@$(BIN)/python -m loadtest run load --seed $(SEED) $(ARGS)
 

@@ -1,5 +1,6 @@
 """`python -m loadtest run PROFILE`: load the pipeline, follow every message, judge, and leave a report."""
 
+import math
 import os
 import signal
 import sys
@@ -28,12 +29,23 @@ RUNS: Final = REPOSITORY / ".local" / "loadtest"
 HELD, NOT_HELD, MISUSED, BROKEN = range(4)
 
 
+def finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """Refuse what is no number of requests, though it is a float."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("a finite number is expected")
+    return value
+
+
 @click.command()
 @click.argument("name", metavar="PROFILE")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what is asked for when.")
-@click.option("--rate", type=click.FloatRange(min=1), help="Notifications a second at the highest stage.")
+@click.option(
+    "--rate", type=click.FloatRange(min=1), callback=finite, help="Notifications a second at the highest stage."
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the profile.")
-@click.option("--reports", type=click.Path(path_type=Path), default=REPORTS, help="Where the report goes.")
+@click.option(
+    "--reports", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Where the report goes."
+)
 def command(*, name: str, seed: int, rate: float | None, overrides: tuple[str, ...], reports: Path) -> None:
     """Run a profile of loadtest/profiles.toml on the embedded stack, or on TARGET_URL.
 

@@ -174,7 +174,9 @@ def is_fitting(end: End) -> bool:
 @click.command("dlq")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the profile dlq.")
-@click.option("--reports", type=click.Path(path_type=Path), default=REPORTS, help="Where the report goes.")
+@click.option(
+    "--reports", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Where the report goes."
+)
 def command(*, seed: int, overrides: tuple[str, ...], reports: Path) -> None:
     """Send 10,000 notifications to receivers that fail in six ways and heal; follow every dead letter to its end.
 

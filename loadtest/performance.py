@@ -19,19 +19,30 @@ _LOADS: Final = {"load": "Load test", "stress": "Load test", "dlq": "DLQ test"}
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Of all runs.")
 @click.option("--into", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A page with two marks.")
 def command(*, files: tuple[Path, ...], directory: Path, into: Path | None) -> None:
-    """Print what FILES, or all runs but quick ones, measured: the newest of each stage and profile.
+    """Print what FILES, or the runs of a directory, measured: the newest of each stage and profile.
+
+    Of a directory those are left out that were quick, were broken off, or changed their profile by --set.
 
     With --into, what stands between the marks of a page is replaced instead.
     """
     try:
         found = [load(path) for path in files or sorted(directory.glob("*.json"))]
-        text = everything(one for one in sorted(found, key=lambda one: one.started_at) if one.profile != "quick")
+        shown = [one for one in found if files or _counts(one)]
+        if not shown:
+            raise click.UsageError(f"no runs in {directory} that count")
+        text = everything(sorted(shown, key=lambda one: one.started_at))
         if into is None:
             click.echo(text, nl=False)
         else:
             into.write_text(replaced(into.read_text(), text, MARK))
     except (ResultError, ValueError) as error:
         raise click.UsageError(str(error)) from error
+
+
+def _counts(result: RunResult) -> bool:
+    """Say whether a run says something of the program as it is; a stage of a bench that broke leaves the others' be."""
+    was_broken_off = bool(result.broken_off) and result.kind != "bench"
+    return result.profile != "quick" and not was_broken_off and " --set " not in result.command
 
 
 def everything(results: Iterable[RunResult]) -> str:

@@ -41,7 +41,12 @@ _SECRET: Final = re.compile(r"PASS|SECRET|URL|USER|TOKEN")
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that everything runs, and measures nothing.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--contender", multiple=True, help="Only these contenders of a stage; may be given several times.")
-@click.option("--reports", type=click.Path(path_type=Path), default=results.REPORTS, show_default=".local/reports")
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=results.REPORTS,
+    show_default=".local/reports",
+)
 @click.option("--keep-logs", type=click.Path(path_type=Path), help="Copy the logs of all processes there.")
 def command(
     *,
@@ -134,7 +139,10 @@ class _Run:
         directory = Path(tempfile.mkdtemp(prefix="bench-"))
         rig = Rig(directory, self._plan)
         try:
-            contenders = [one for one in stage.build(rig, self._plan) if not self._wanted or one.name in self._wanted]
+            present = stage.build(rig, self._plan)
+            contenders = [one for one in present if not self._wanted or one.name in self._wanted]
+            if not contenders:
+                raise BenchError(f"none of its contenders is asked for: {', '.join(one.name for one in present)}")
             found.whats |= {one.name: one.what for one in contenders}
             for one in contenders:
                 self.console.print(f"  {one.name}: {one.what}", highlight=False)

@@ -33,6 +33,24 @@ class Contender:
         pass
 
 
+def test_contenders_that_are_not_there_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a slip in it would have measured nothing, and held all of it."""
+    monkeypatch.setattr(command, "STAGES", {"relay": Stage("relay", "relay", lambda _r, _p: [Contender(breaks=False)])})
+    monkeypatch.setattr(command, "_others", dict)
+
+    done = CliRunner().invoke(command.command, ["--contender", "mine", "--reports", str(tmp_path)])
+
+    assert done.exit_code == command.BROKEN
+    assert "none of its contenders is asked for: ours" in done.output
+
+
+def test_reports_go_into_a_directory(tmp_path: Path) -> None:
+    """That is said before anything is measured, not when the hours are over."""
+    (path := tmp_path / "file").write_text("")
+
+    assert CliRunner().invoke(command.command, ["--reports", str(path)]).exit_code == 2
+
+
 def test_whatever_a_stage_raises_ends_that_stage_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rounds until then and those of the next stage are in the result, and the exit code says that one broke."""
     stages = {

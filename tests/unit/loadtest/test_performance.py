@@ -51,6 +51,30 @@ def test_the_newest_of_each_is_shown(tmp_path: Path) -> None:
     assert "elsewhere" not in text
 
 
+def test_what_says_nothing_of_the_program_is_left_out(tmp_path: Path) -> None:
+    """A run that was broken off, or whose profile was changed, takes no honest one's place."""
+    held, lost = Limit("lost", "0", "0", held=True), Limit("lost", "0", "4", held=False)
+    save(a_run("load", "spike", 1, held), tmp_path)
+    save(a_run("load", "spike", 2, lost, broken_off="ended by Ctrl-C"), tmp_path)
+    changed = save(a_run("load", "spike --set limits.lost=9", 3, lost), tmp_path)
+
+    of_all = CliRunner().invoke(command, ["--directory", str(tmp_path)])
+    of_one = CliRunner().invoke(command, [str(changed)])
+
+    assert ("| lost | 0 | 0 | held |" in of_all.output, "not held" in of_all.output) == (True, False)
+    assert "| lost | 0 | 4 | **not held** |" in of_one.output
+
+
+def test_a_page_is_not_emptied_where_there_are_no_runs(tmp_path: Path) -> None:
+    """A fresh clone has none, and its page says what others measured."""
+    (page := tmp_path / "page.md").write_text("<!-- performance: begin -->\nfigures\n<!-- performance: end -->\n")
+
+    ended = CliRunner().invoke(command, ["--directory", str(tmp_path / "none"), "--into", str(page)])
+
+    assert (ended.exit_code, "no runs" in ended.output) == (2, True)
+    assert "figures" in page.read_text()
+
+
 def test_a_file_that_is_no_result_is_named_a_misuse(tmp_path: Path) -> None:
     """Nothing is printed."""
     (path := tmp_path / "x.json").write_text("{}")
