@@ -36,6 +36,11 @@ def finite(_context: click.Context, _option: click.Parameter, value: float | Non
     return value
 
 
+reports_option: Final = click.option(
+    "--reports", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Where the report goes."
+)
+
+
 @click.command()
 @click.argument("name", metavar="PROFILE")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what is asked for when.")
@@ -43,9 +48,7 @@ def finite(_context: click.Context, _option: click.Parameter, value: float | Non
     "--rate", type=click.FloatRange(min=1), callback=finite, help="Notifications a second at the highest stage."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the profile.")
-@click.option(
-    "--reports", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Where the report goes."
-)
+@reports_option
 def command(*, name: str, seed: int, rate: float | None, overrides: tuple[str, ...], reports: Path) -> None:
     """Run a profile of loadtest/profiles.toml on the embedded stack, or on TARGET_URL.
 

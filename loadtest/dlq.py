@@ -21,13 +21,13 @@ import click
 import psycopg
 
 from loadtest import profiles
-from loadtest.command import carry_out, refusing
+from loadtest.command import carry_out, refusing, reports_option
 from loadtest.errors import RunError
 from loadtest.letters import End, Letters, Standing
 from loadtest.limits import at_most
 from loadtest.measuring import Look
 from loadtest.profiles import ProfileError
-from loadtest.results import REPORTS, Limit
+from loadtest.results import Limit
 from loadtest.running import Running
 from loadtest.stamps import now_us
 from loadtest.target import maker
@@ -174,9 +174,7 @@ def is_fitting(end: End) -> bool:
 @click.command("dlq")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the profile dlq.")
-@click.option(
-    "--reports", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Where the report goes."
-)
+@reports_option
 def command(*, seed: int, overrides: tuple[str, ...], reports: Path) -> None:
     """Send 10,000 notifications to receivers that fail in six ways and heal; follow every dead letter to its end.
 

@@ -50,7 +50,7 @@ _LOOKING_SHARE: Final = 0.01  # of its time at most: dead rows that a snapshot k
 class Pause:
     """How long to sleep while there are no rows: 5 ms, 25 ms after a second of that, 50 ms after ten.
 
-    At rest these looks are most of what all four services take; from the second on they are short ones.
+    At rest these looks are most of what all four services take; after that second they are short ones.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,13 +61,16 @@ class Pause:
         """Return the next sleep in seconds."""
         if self._idle_since is None:
             self._idle_since = self._clock()
-        idle_s = self._clock() - self._idle_since
-        return 0.005 if idle_s <= 1 else 0.025 if idle_s <= 10 else 0.05
+        return 0.005 if not self.is_long else 0.025 if self._idle_s <= 10 else 0.05
 
     @property
     def is_long(self) -> bool:
         """Say whether there has been nothing to do for more than a second."""
-        return self._idle_since is not None and self._clock() - self._idle_since > 1
+        return self._idle_s > 1
+
+    @property
+    def _idle_s(self) -> float:
+        return 0.0 if self._idle_since is None else self._clock() - self._idle_since
 
     def end(self) -> None:
         """Note that there was something to do."""
@@ -181,7 +184,7 @@ class Relay:
         return self._take(asked) if asked else 0
 
     def _rests(self, conn: Connection[Any]) -> bool:
-        """Say whether there is still nothing to read after a while of that: a tenth of what a page costs."""
+        """Say whether there is still nothing to read after a while of that, for less than a page costs."""
         return self._pause.is_long and time.monotonic() < self._next_look and not self._reader.has_more(conn)
 
     def _ask(self, conn: Connection[Any]) -> Question:

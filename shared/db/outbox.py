@@ -282,7 +282,7 @@ class OutboxState:
     oldest_age_s: float
 
 
-def state(conn: Connection[Any], *, front: int = 0) -> OutboxState:
+def state(conn: Connection[Any], *, front: int) -> OutboxState:
     """Return where the outbox begins, at the number `front` or behind it, and where it ends; never counts rows.
 
     It costs one look at the first row, and one at each dead row between `front` and there.

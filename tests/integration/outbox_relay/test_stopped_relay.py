@@ -21,6 +21,13 @@ def append(conn: psycopg.Connection, *, count: int, value_bytes: int) -> None:
     conn.execute(query, (value_bytes, count))
 
 
+def with_lock(database: Database) -> psycopg.Connection:
+    """A session as a relay's, that holds a lock as a relay holds its buckets."""
+    conn = connect(database.dsn, application_name="stopped", settings=SHORT)
+    conn.execute("SELECT pg_advisory_lock(1)")
+    return conn
+
+
 def is_free_within(other: psycopg.Connection, limit_s: float) -> bool:
     """Say whether the lock becomes free for another session."""
     deadline, free = time.monotonic() + limit_s, False
@@ -37,8 +44,7 @@ def test_relay_stopped_with_an_answer_on_its_way_loses_its_session(
     """I12: neither a page that nobody takes nor a pipeline that nobody ends keeps its locks from the next relay."""
     with database.connect() as other:
         append(other, count=count, value_bytes=value_bytes)
-        stopped = connect(database.dsn, application_name="stopped", settings=SHORT)
-        stopped.execute("SELECT pg_advisory_lock(1)")
+        stopped = with_lock(database)
 
         with pytest.raises(psycopg.OperationalError), pipelined(stopped) as pipeline:
             outbox.ask(stopped, after=0, also=(), limit=1000)
@@ -53,8 +59,7 @@ def test_relay_stopped_after_an_exchange_loses_its_session(database: Database) -
     """I12: nothing that ends a pipeline stops the clock of the session, which is idle from then on."""
     with database.connect() as other:
         append(other, count=3, value_bytes=10)
-        stopped = connect(database.dsn, application_name="stopped", settings=SHORT)
-        stopped.execute("SELECT pg_advisory_lock(1)")
+        stopped = with_lock(database)
         with pipelined(stopped) as pipeline:
             outbox.ask(stopped, after=0, also=(), limit=1000)
             pipeline.send_off()
