@@ -53,6 +53,13 @@ NAMES: Final = frozenset(
     )
 )
 """Every limit there is; those `OF_KIND` only where there is something to judge."""
+NEEDS: Final = {
+    **dict.fromkeys((*IDLE, "memory_growth", "files_growth", "threads_growth"), "processes on this machine"),
+    **dict.fromkeys((*MOST, "ledger", "connections_growth", "outbox_dead_rows_growth"), "TARGET_DATABASE_URL"),
+    "outbox_rows_growth": "TARGET_RELAY_URL",
+    "consumer_lag_growth": "TARGET_DELIVERY_URL",
+}
+"""What a limit needs to be judged of an installation elsewhere: a variable, or what it cannot have."""
 
 
 def judge(
@@ -83,7 +90,7 @@ def judge(
     figures = of_idle | of_growth | of_most
     found += [at_most(name, limits[name], *figures[name]) for name in figures if name in limits]
     if "ledger" in limits:
-        verdict = ledger or Verdict(None, "not verified: TARGET_DATABASE_URL is not set")
+        verdict = ledger or Verdict(None, "not verified: the run ended before it could be")
         found.append(Limit("ledger", "clean", verdict.words, verdict.clean is True))
     return found
 

@@ -2,7 +2,7 @@
 
 TARGET_URL           the API, such as https://notify.test.example.org; without it the embedded stack is started
 TARGET_RELAY_URL, TARGET_DELIVERY_URL   where their /metrics are, for backlog and lag in the report
-TARGET_DATABASE_URL  for the ledger's verdict and the database's figures
+TARGET_DATABASE_URL  for the ledger's verdict and the database's figures; the DLQ test needs it
 SINK_HOST            under which name the target reaches this machine (127.0.0.1); it must be in the target's
                      WEBHOOK_ALLOWED_NETWORKS
 SINK_SMTP_PORT       the port here that the target's SMTP_HOST and SMTP_PORT lead to; without it e-mails cannot be
@@ -14,14 +14,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from infra.local.ports import free_port
 from infra.local.processes import ManagedProcess, Supervisor, answers_ok
 from infra.local.stack import DATABASE, SERVICES, Ports, Stack
+from loadtest.elsewhere import faults
 from loadtest.errors import RunError
 from loadtest.profiles import Profile, ProfileError
-from shared.model import Channel
 
 _READY_S = 60.0
 _OURS = ("DATABASE_URL", "TOPIC_PREFIX", "SMTP_FROM")  # of the environment: not for the embedded stack
@@ -130,27 +129,9 @@ def maker(profile: Profile, environ: Mapping[str, str], *, say: Callable[[str], 
     """Return what describes the target in a directory of a run. Raises ProfileError with every fault, first."""
     if not environ.get("TARGET_URL"):
         return lambda directory, run: embedded(profile, directory, run=run, say=say)
-    faults = _faults(profile, environ)
-    if faults:
-        raise ProfileError(faults)
+    if found := faults(profile, environ):
+        raise ProfileError(found)
     return lambda directory, _: elsewhere(profile, directory, environ)
-
-
-def _faults(profile: Profile, environ: Mapping[str, str]) -> list[str]:
-    faults = []
-    for name in _URLS:
-        parts = urlsplit(environ.get(name, ""))
-        if environ.get(name) and parts.username is not None:
-            faults.append(f"{name}: a URL without user and password is expected: it stands in the report")
-        elif environ.get(name) and (parts.scheme not in ("http", "https") or not parts.hostname):
-            faults.append(f"{name}: {environ[name]!r}; expected an http or https URL")
-    smtp = environ.get("SINK_SMTP_PORT", "")
-    if smtp and not (smtp.isascii() and smtp.isdigit() and 0 < int(smtp) < 65_536):
-        faults.append(f"SINK_SMTP_PORT: {smtp!r}; expected a port")
-    if not smtp and Channel.EMAIL in profile.mix.channels:
-        also = "without it the profile's e-mails could not be followed; or --set mix.channels={webhook=1}"
-        faults.append(f"SINK_SMTP_PORT: nothing; {also}")
-    return faults
 
 
 def elsewhere(profile: Profile, directory: Path, environ: Mapping[str, str]) -> Target:
@@ -171,9 +152,6 @@ def elsewhere(profile: Profile, directory: Path, environ: Mapping[str, str]) -> 
         metrics=metrics,
         database_url=environ.get("TARGET_DATABASE_URL") or None,
     )
-
-
-_URLS = ("TARGET_URL", "TARGET_RELAY_URL", "TARGET_DELIVERY_URL")
 
 
 def start_embedded(target: Target, profile: Profile) -> None:

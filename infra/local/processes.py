@@ -5,6 +5,7 @@ Three things end a child when its supervisor goes: `Supervisor.close()` on every
 """
 
 import functools
+import http.client
 import os
 import pwd
 import queue
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -258,7 +258,7 @@ def answers_ok(url: str, *, timeout_s: float = 2.0) -> bool:
     try:
         with opener.open(url, timeout=timeout_s) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException, ValueError):  # the last: the URL is none
         return False
 
 

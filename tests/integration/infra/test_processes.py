@@ -14,7 +14,7 @@ import pytest
 
 from infra.local import watchdog
 from infra.local.errors import LocalStackError
-from infra.local.processes import Supervisor
+from infra.local.processes import Supervisor, answers_ok
 from infra.local.testbed import REPOSITORY
 
 # A child that ends at once when asked to, and a grandchild that does not listen: a server and a stuck worker.
@@ -33,7 +33,7 @@ from pathlib import Path
 from infra.local import watchdog
 from infra.local.background import ended_by_signals
 from infra.local.postgres import Postgres
-from infra.local.processes import Supervisor
+from infra.local.processes import Supervisor, answers_ok
 
 directory, family = Path(sys.argv[1]), sys.argv[2]
 with ended_by_signals(), Supervisor(directory / "logs") as supervisor:
@@ -90,7 +90,7 @@ def test_a_stopped_child_is_ended_as_well(tmp_path: Path) -> None:
         import os, sys, time
         from pathlib import Path
         from infra.local import watchdog
-        from infra.local.processes import Supervisor
+        from infra.local.processes import Supervisor, answers_ok
         supervisor = Supervisor(Path(sys.argv[1]))
         process = supervisor.process("sleeper", ["sleep", "600"]).start()
         process.pause()
@@ -176,3 +176,9 @@ def _wait_for_end(pids: list[int]) -> None:
     while left := [pid for pid in pids if watchdog.is_alive(pid)]:
         assert time.monotonic() < deadline, f"still running: {left}, of us: {os.getpid()}"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port/", "http://127.0.0.1:1/", "no url"])
+def test_what_does_not_answer_is_not_ok(url: str) -> None:
+    """A URL that is none is answered by nobody either."""
+    assert answers_ok(url) is False

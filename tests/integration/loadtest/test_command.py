@@ -14,6 +14,7 @@ from infra.local.ports import free_port
 from infra.local.processes import Supervisor
 from infra.local.stack import REPOSITORY
 from loadtest.results import RunResult, load
+from tests.servers import Database, PostgresServer
 
 Start = Callable[..., str]
 
@@ -50,8 +51,8 @@ def arguments(reports: Path, for_s: float) -> list[str]:
     return [sys.executable, "-m", "loadtest", "run", "smoke", f"--reports={reports}", *sets]
 
 
-def run(url: str, reports: Path) -> tuple[int, str, RunResult]:
-    environ = {**os.environ, "TARGET_URL": url}
+def run(url: str, reports: Path, **more: str) -> tuple[int, str, RunResult]:
+    environ = {**os.environ, "TARGET_URL": url, **more}
     command = arguments(reports, 2)
     done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False)
     (path,) = reports.glob("*.json")
@@ -110,10 +111,37 @@ def test_ctrl_c_ends_a_run_with_a_report_of_what_was_measured(start: Start, tmp_
     assert result.counts["accepted"] == result.counts["received"] > 0
 
 
-def test_a_target_that_does_not_answer_breaks_the_run(tmp_path: Path) -> None:
-    """Exit 3, in a sentence."""
-    code, output, result = run(f"http://127.0.0.1:{free_port()}", tmp_path)
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TARGET_URL", "http://127.0.0.1:1"),
+        ("TARGET_RELAY_URL", "http://127.0.0.1:1"),
+        ("TARGET_DELIVERY_URL", "http://127.0.0.1:1"),
+        ("TARGET_DATABASE_URL", "postgresql://me:s3cret@127.0.0.1:1/notifications"),
+        ("TARGET_DATABASE_URL", "another database"),
+    ],
+)
+def test_a_target_that_does_not_answer_is_refused_before_the_start(
+    start: Start, postgres: PostgresServer, tmp_path: Path, variable: str, value: str
+) -> None:
+    """Exit 2, naming the variable, and not the password; nothing was started, so there is nothing to report."""
+    value = postgres.dsn() if value == "another database" else value
+    environ = {**os.environ, "TARGET_URL": start(), variable: value}
+    command = arguments(tmp_path / "reports", 2)
+    done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
-    assert code == 3, output
-    assert result.broken_off is not None
-    assert "/health/ready is not answered with 200" in result.broken_off
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"  {variable}: " in done.stderr
+    assert "s3cret" not in done.stderr
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_target_whose_parts_all_answer_is_loaded(start: Start, database: Database, tmp_path: Path) -> None:
+    """Its database is asked, and is found to be the pipeline's."""
+    url = start()
+    more = {"TARGET_RELAY_URL": url, "TARGET_DELIVERY_URL": url, "TARGET_DATABASE_URL": database.dsn}
+
+    code, output, result = run(url, tmp_path, **more)
+
+    assert code == 0, output
+    assert any(series.group == "database" for series in result.series)

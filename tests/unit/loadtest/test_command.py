@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from loadtest import command as command_module
-from loadtest import profiles
+from loadtest import elsewhere, profiles
 from loadtest.__main__ import COMMANDS, main
 from loadtest.command import at_its_rate
 from loadtest.errors import RunError
@@ -18,7 +18,10 @@ from tests.unit.loadtest.test_results import a_result
 
 
 def invoke(*arguments: str, **environ: str) -> Any:
-    return CliRunner().invoke(main, arguments, env={"TARGET_URL": "", "SINK_SMTP_PORT": "", **environ})
+    nothing = dict.fromkeys(
+        ("TARGET_URL", "TARGET_RELAY_URL", "TARGET_DELIVERY_URL", "TARGET_DATABASE_URL", "SINK_SMTP_PORT"), ""
+    )
+    return CliRunner().invoke(main, arguments, env={**nothing, **environ})
 
 
 def test_every_fault_of_a_run_is_named_before_anything_is_started() -> None:
@@ -39,6 +42,49 @@ def test_a_target_that_makes_no_sense_is_refused() -> None:
         assert fault in ended.output
     assert "s3cret" not in invoke("run", "smoke", TARGET_URL="http://me:s3cret@notify.test").output
     assert "mix.channels={webhook=1}" in invoke("run", "smoke", TARGET_URL="http://notify.test").output
+
+
+def test_limits_that_nobody_could_judge_elsewhere_are_named_with_what_does_without() -> None:
+    """Before the start: after four minutes they would have failed for no fault of the target's."""
+    ended = invoke("run", "load", TARGET_URL="http://notify.test", SINK_SMTP_PORT="2525")
+
+    assert ended.exit_code == 2
+    assert "limits ledger: cannot be judged without TARGET_DATABASE_URL" in ended.output
+    for limit in ("ledger", "idle_cpu_percent", "idle_process_mib"):
+        assert f"--set limits.{limit}=false" in ended.output
+    soak = invoke("run", "soak", TARGET_URL="http://notify.test", SINK_SMTP_PORT="2525").output
+    assert "limits consumer_lag_growth: cannot be judged without TARGET_DELIVERY_URL" in soak
+
+
+def test_the_dlq_test_needs_the_targets_database() -> None:
+    """It looks at each dead letter: taking the ledger's verdict away is no remedy."""
+    ended = invoke("dlq", "--set", "limits.ledger=false", TARGET_URL="http://notify.test")
+
+    assert (ended.exit_code, "TARGET_DATABASE_URL: nothing" in ended.output) == (2, True)
+
+
+@pytest.mark.parametrize("database", ["garbage", "postgres:/me:s3cret@notify.test", "postgresql://127.0.0.1:s3cret/y"])
+def test_a_database_that_makes_no_sense_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    """Whatever the parser quotes of it."""
+    monkeypatch.setattr(elsewhere, "answers_ok", lambda _, timeout_s: timeout_s > 0)
+
+    ended = invoke("run", "smoke", TARGET_URL="http://x", SINK_SMTP_PORT="25", TARGET_DATABASE_URL=database)
+
+    assert ended.exit_code == 2
+    assert "TARGET_DATABASE_URL: " in ended.output
+    assert "expected postgresql://user:password@host:port/name" in ended.output
+    assert "s3cret" not in ended.output
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://h:notaport", "http://me:s3cret@[", "//h"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    """Though the parser of URLs raises at some."""
+    ended = invoke("run", "smoke", TARGET_URL=url, SINK_SMTP_PORT="25")
+
+    assert (ended.exit_code, "TARGET_URL: " in ended.output) == (2, True)
+    assert "s3cret" not in ended.output
 
 
 def test_an_unknown_command_or_profile_is_bad_usage() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from loadtest.histograms import Histogram
-from loadtest.limits import GROWTHS, SERVICES, judge
+from loadtest.limits import COUNTS, GROWTHS, NAMES, NEEDS, OF_KIND, SERVICES, judge
 from loadtest.measuring import Lines, Measured, draw
 from loadtest.reconcile import Verdict
 from loadtest.results import Group, Latency
@@ -185,3 +185,15 @@ def test_dead_rows_of_a_healthy_hour_hold_and_those_of_an_outbox_that_is_not_vac
     held_back = plotted("database", "dead rows of outbox", lambda minute: 20_000 + 5_000 * minute)
     plotted("database", "dead share of large tables", lambda minute: 0.3 if minute > 50 else 0.1, held_back)
     assert [held for _, held in judged(limits, lines=held_back).values()] == [False, False]
+
+
+def test_each_limit_that_an_installation_elsewhere_may_not_be_judged_by_is_known() -> None:
+    """What generator and sink count themselves needs nothing; all else says what it needs."""
+    own = {name for name in NAMES if name.startswith(("accept_", "receiver_", "generator_lag_"))}
+
+    assert {*NEEDS, *COUNTS, *OF_KIND, *own} == NAMES
+
+
+def test_a_ledger_that_nobody_verified_says_why() -> None:
+    """There was a database, or it would have been refused: the run did not get so far."""
+    assert judged({"ledger": 0}) == {"ledger": ("not verified: the run ended before it could be", False)}
