@@ -106,7 +106,7 @@ def carry_out(
                 broken_off = _act(running, action)
                 result = running.result(kind, broken_off)
     except KeyboardInterrupt:
-        click.echo("Interrupted again; everything has been ended, and nothing is reported.", err=True)
+        click.echo("Interrupted while ending; everything has been ended, and nothing is reported.", err=True)
         return BROKEN
     except LocalStackError as error:
         click.echo(f"Error: {error}", err=True)
@@ -126,12 +126,23 @@ def _act(running: Running, action: Callable[[Running], None]) -> str | None:
         action(running)
     except ENDS as error:
         broken_off = why(error)
-        if isinstance(error, KeyboardInterrupt) and running.crew.sink is not None:
-            with suppress(RunError):
-                running.wind_down()
     if running.crew.sink is not None:
+        if broken_off:
+            _wind_down(running)
         reconcile(running)
     return broken_off
+
+
+def _wind_down(running: Running) -> None:
+    """Let what is on its way arrive before ledgers are compared, and say so where it did not."""
+    arrived = False
+    with suppress(RunError):
+        arrived = running.wind_down()
+    if not arrived:
+        running.found.notes.append(
+            "What was on its way had not all arrived when sent and received were compared:"
+            " what is missing may only be late."
+        )
 
 
 def report(result: RunResult, reports: Path) -> None:

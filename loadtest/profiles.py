@@ -96,6 +96,7 @@ class Profile:
     warm_up_s: float
     idle_s: float
     drain_s: float
+    start_s: float
     limit_s: float
     sample_s: float
     share_of_capacity: float
@@ -179,6 +180,7 @@ def _read(name: str, content: dict[str, Any], faults: list[str]) -> Profile:
         warm_up_s=table.number("warm_up_s"),
         idle_s=table.number("idle_s"),
         drain_s=table.number("drain_s"),
+        start_s=table.number("start_s", low=1),
         limit_s=table.number("limit_s", low=1),
         sample_s=table.number("sample_s", low=0.2),
         share_of_capacity=table.number("share_of_capacity", high=1),

@@ -100,10 +100,7 @@ def summary(result: RunResult) -> str:
     lines = [f"\n{result.kind} {result.profile}: {verdict}   ({result.took_s:,.0f} s, seed {result.seed})"]
     if result.broken_off:
         lines.append(f"  BROKEN OFF: {result.broken_off}; what follows was measured until then")
-    lines += ["", f"  {'ms':<30}{'count':>10}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>10}"]
-    for one in result.latencies:
-        shown = "".join(f"{value:>9,.1f}" for value in (one.p50, one.p90, one.p99, one.p999))
-        lines.append(f"  {one.name:<30}{one.count:>10,}{shown}{one.max:>10,.1f}")
+    lines += ["", *_latencies(result)]
     counts = [f"{name} {result.counts[name]:,}" for name in _SHOWN_COUNTS if name in result.counts]
     lines += ["", "  " + ", ".join(counts), ""]
     wide = max((len(limit.name) for limit in result.limits), default=0)
@@ -111,3 +108,13 @@ def summary(result: RunResult) -> str:
         lines.append(f"  {'ok ' if limit.held else 'NOT'} {limit.name:<{wide}}  {limit.measured}  ({limit.promised})")
     lines += [f"      {note}" for note in result.notes]
     return "\n".join(lines)
+
+
+def _latencies(result: RunResult) -> list[str]:
+    if not result.latencies:
+        return ["  Nothing was measured yet: the run ended before its measured time had begun."]
+    lines = [f"  {'ms':<30}{'count':>10}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>10}"]
+    for one in result.latencies:
+        shown = "".join(f"{value:>9,.1f}" for value in (one.p50, one.p90, one.p99, one.p999))
+        lines.append(f"  {one.name:<30}{one.count:>10,}{shown}{one.max:>10,.1f}")
+    return lines

@@ -1,11 +1,13 @@
 """One run under way: a started target and crew, a look at everything each second, and how it all ends."""
 
+import math
 import os
 import secrets
 import shutil
+import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,10 +77,16 @@ class Running:
         self.sampler: Sampler | None = None
         self.on_look: Callable[[Look], None] = lambda _: None
         self._last_look = 0.0
+        self._ends_at_s = math.inf
 
     def clock(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self._began
+
+    @property
+    def left_s(self) -> float:
+        """What limit_s leaves; it counts from the instant at which everything was ready."""
+        return self._ends_at_s - self.clock()
 
     def __enter__(self) -> Self:
         return self
@@ -105,12 +113,17 @@ class Running:
 
     def start(self) -> None:
         """Start target and crew; everything is ready when this returns. Raises RunError, LocalStackError."""
+        self._view.phase("starting")
+        with within(self.profile.start_s):
+            self._start()
+        self._last_look = self.clock()
+        self._ends_at_s = self._last_look + self.profile.limit_s
+        self.event("everything is ready")
+
+    def _start(self) -> None:
         target = self.target
-        self._view.phase("starting" if target.stack else f"asking {target.api_url}")
         if target.stack is not None:
             start_embedded(target, self.profile)
-        else:
-            target.start()
         self.crew.start_sink(hook_ports=target.hook_ports, smtp_port=target.smtp_port, host=target.sink_host)
         self.crew.start_generators(api_url=target.api_url, hooks=target.hooks)
         self.found.versions = surroundings.versions(database_url=target.database_url, embedded=target.stack is not None)
@@ -124,8 +137,6 @@ class Running:
         )
         self.sampler.start()
         self.crew.take()
-        self._last_look = self.clock()
-        self.event("everything is ready")
 
     def event(self, text: str) -> None:
         """Note that something happens now."""
@@ -143,7 +154,7 @@ class Running:
         self._view.show(look, self)
         if not last:
             self.target.check()
-        if not last and at_s > self.profile.limit_s:
+        if not last and self.left_s < 0:
             raise RunError(f"not done after {self.profile.limit_s:g} s (limit_s)")
         return look
 
@@ -208,11 +219,12 @@ class Running:
         self.watch(for_s, until=arrived)
         return quiet >= _QUIET_LOOKS
 
-    def wind_down(self) -> None:
-        """Ask for nothing more, and give what is on its way a moment. Raises RunError."""
-        self.event("ended by Ctrl-C; a moment for what is on its way (again: at once, without a report)")
+    def wind_down(self) -> bool:
+        """Ask for nothing more, and give what is on its way a moment; say whether it arrived. Raises RunError."""
+        self.event("ended early; a moment for what is on its way (Ctrl-C: at once, without a report)")
+        self._ends_at_s = math.inf
         self.crew.stop_asking()
-        self.drain(min(_MOMENT_S, self.profile.drain_s))
+        return self.drain(min(_MOMENT_S, self.profile.drain_s))
 
     def result(self, kind: Kind, broken_off: str | None) -> RunResult:
         """Everything that is kept of the run."""
@@ -245,6 +257,22 @@ class Running:
             notes=found.notes,
             broken_off=broken_off,
         )
+
+
+@contextmanager
+def within(start_s: float) -> Iterator[None]:
+    """Have a start that takes longer raise RunError, whatever it waits for. In the main thread only."""
+
+    def over(*_: object) -> None:
+        raise RunError(f"the start took more than {start_s:g} s (start_s); nothing was sent")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, start_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 ENDS: Final = (RunError, LocalStackError, KeyboardInterrupt)

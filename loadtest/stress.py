@@ -152,7 +152,7 @@ def _hold(running: Running, rate: float | None) -> float | None:
 def _has_time_for(running: Running, *stretches_s: float) -> bool:
     """Whether some stretches with their drains fit into what `limit_s` leaves."""
     needs_s = sum(LEAD_S + stretch_s + running.profile.drain_s for stretch_s in stretches_s)
-    return running.clock() + needs_s < running.profile.limit_s
+    return needs_s < running.left_s
 
 
 def _tried(running: Running, rate: float, for_s: float, word: str) -> Stretch | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.local.ports import free_port
-from infra.local.processes import ManagedProcess, Supervisor, answers_ok
+from infra.local.processes import ManagedProcess, Supervisor
 from infra.local.stack import DATABASE, SERVICES, Ports, Stack
 from loadtest.elsewhere import faults
 from loadtest.errors import RunError
@@ -63,13 +63,6 @@ class Target:
         for process in [*(self.stack.processes if self.stack else ()), *self.copies.values()]:
             if not process.is_running:
                 raise RunError(f"{process.name} ended with {process.returncode}; its log is in .local/loadtest/logs")
-
-    def start(self) -> None:
-        """Start the stack, or make sure that the API is ready. Raises RunError, LocalStackError."""
-        if self.stack is not None:
-            self.stack.start()
-        elif not answers_ok(f"{self.api_url}/health/ready", timeout_s=5.0):
-            raise RunError(f"{self.api_url}/health/ready is not answered with 200")
 
     def add_copies(self, copies: Mapping[str, int]) -> None:
         """Start more processes of a service, so that there are so many."""
@@ -156,8 +149,8 @@ def elsewhere(profile: Profile, directory: Path, environ: Mapping[str, str]) -> 
 
 def start_embedded(target: Target, profile: Profile) -> None:
     """Start the embedded stack with as many of each service as the profile says."""
-    target.start()
     assert target.stack is not None  # noqa: S101
+    target.stack.start()
     target.database_url = target.stack.postgres.dsn(DATABASE)
     copies = {"outbox_relay": profile.target.outbox_relays, "delivery_consumer": profile.target.delivery_consumers}
     target.add_copies(copies)

@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield started
 
 
-def arguments(reports: Path, for_s: float) -> list[str]:
+def arguments(reports: Path, for_s: float, **others: str) -> list[str]:
     chosen = {
         "mix.channels": "{webhook = 1}",
         "stages": f"[{{for_s = {for_s}, rate_per_s = 400}}]",
@@ -46,6 +46,7 @@ def arguments(reports: Path, for_s: float) -> list[str]:
         "limits.receiver_p99_ms": "false",
         "limits.generator_lag_p99_ms": "false",
         "limits.ledger": "false",  # there is no database
+        **others,
     }
     sets = [f"--set={key}={value}" for key, value in chosen.items()]
     return [sys.executable, "-m", "loadtest", "run", "smoke", f"--reports={reports}", *sets]
@@ -89,6 +90,23 @@ def test_whatever_a_pipeline_does_wrong_is_noticed(start: Start, tmp_path: Path,
     assert code == 1, output
     assert [one.name for one in result.limits if not one.held] == [limit], output
     assert result.counts[limit] > 0
+
+
+def test_a_run_whose_time_is_up_waits_for_what_is_on_its_way(start: Start, tmp_path: Path) -> None:
+    """Four a second to receivers that take two: when it is ended some are on their way, and none of them is lost."""
+    slow = "{origins = 2, latency_ms = 1000, latency_p99_ms = 1000, failing_share = 0, failing_status = 503}"
+    stages = "[{for_s = 60, rate_per_s = 4}]"
+    even = {"arrivals": "even", "mix.single_share": "1"}
+    command = arguments(tmp_path, 60, stages=stages, receivers=slow, limit_s="3", drain_s="20", **even)
+    environ = {**os.environ, "TARGET_URL": start()}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    (path,) = tmp_path.glob("*.json")
+    result = load(path)
+    assert result.broken_off == "not done after 3 s (limit_s)"
+    assert result.counts["accepted"] == result.counts["received"] >= 8
+    assert (result.counts["lost"], result.counts["on_their_way"]) == (0, 0)
 
 
 def test_ctrl_c_ends_a_run_with_a_report_of_what_was_measured(start: Start, tmp_path: Path) -> None:

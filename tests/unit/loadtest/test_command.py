@@ -119,6 +119,7 @@ class FakeRunning:
     """A run without processes."""
 
     result_of: RunResult = a_result()
+    arrives = True  # what is on its way, when it is given a moment
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.found = type("Found", (), {"notes": []})()
@@ -131,15 +132,19 @@ class FakeRunning:
 
     def start(self) -> None: ...
 
-    def wind_down(self) -> None:
-        raise RunError("the generator is gone as well")
+    def wind_down(self) -> bool:
+        if not self.arrives:
+            raise RunError("the generator is gone as well")
+        return True
 
     def result(self, _kind: str, broken_off: str | None) -> RunResult:
-        assert self.found.notes == ["reconciled"]
+        late = any("may only be late" in note for note in self.found.notes[:-1])
+        assert (late, self.found.notes[-1]) == (broken_off is not None and not self.arrives, "reconciled")
         return RunResult("load", "smoke", 1, "c", "2030-01-31T09:00:00+00:00", 1.0, broken_off=broken_off,
                          limits=self.result_of.limits)  # fmt: skip
 
 
+@pytest.mark.parametrize("arrives", [True, False])
 @pytest.mark.parametrize(
     ("raises", "limits", "code"),
     [
@@ -150,9 +155,10 @@ class FakeRunning:
     ],
 )
 def test_whatever_happens_is_reported_and_the_exit_code_says_what_it_proves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, raises: BaseException | None, limits: list[Limit], code: int
-) -> None:
-    """Ctrl-C ends a run with what was measured until then."""
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, raises: BaseException | None, limits: list[Limit], code: int,
+    arrives: bool,
+) -> None:  # fmt: skip
+    """Whoever ends a run, what is on its way has a moment, and where that was too short a note says so."""
 
     def play(_running: Any) -> None:
         if raises is not None:
@@ -160,6 +166,7 @@ def test_whatever_happens_is_reported_and_the_exit_code_says_what_it_proves(
 
     monkeypatch.setattr(command_module, "Running", FakeRunning)
     monkeypatch.setattr(command_module, "play", play)
+    monkeypatch.setattr(FakeRunning, "arrives", arrives)
     monkeypatch.setattr(command_module, "reconcile", lambda running: running.found.notes.append("reconciled"))
     monkeypatch.setattr(FakeRunning, "result_of", RunResult("load", "x", 1, "", "", 0.0, limits=limits))
 
@@ -178,3 +185,11 @@ def test_the_summary_names_each_limit_with_what_was_measured() -> None:
     assert "load smoke: held" in text
     assert "ok  lost" in text
     assert "a sentence" in text
+
+
+def test_a_run_that_ended_in_its_warm_up_says_that_nothing_was_measured() -> None:
+    """Rather than the head of a table without lines."""
+    text = summary(RunResult("load", "smoke", 1, "c", "2030-01-31T09:00:00+00:00", 1.0, broken_off="ended by Ctrl-C"))
+
+    assert "Nothing was measured yet" in text
+    assert "p99.9" not in text

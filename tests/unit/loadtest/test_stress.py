@@ -107,6 +107,10 @@ class Pipeline:
     def clock(self) -> float:
         return self._now_s
 
+    @property
+    def left_s(self) -> float:
+        return self.profile.limit_s - self._now_s
+
     def event(self, text: str) -> None:
         self.events.append(text)
 
