@@ -1,6 +1,5 @@
 """`python -m loadtest run PROFILE`: load the pipeline, follow every message, judge, and leave a report."""
 
-import math
 import os
 import signal
 import sys
@@ -17,10 +16,11 @@ from infra.local.stack import REPOSITORY
 from loadtest import found_capacity, profiles, surroundings
 from loadtest.closing import reconcile
 from loadtest.errors import RunError
+from loadtest.options import Rate, reports_option, seed_option
 from loadtest.profiles import Profile, ProfileError
 from loadtest.progress import summary, view
 from loadtest.report import write, write_index
-from loadtest.results import REPORTS, Kind, RunResult, save
+from loadtest.results import Kind, RunResult, save
 from loadtest.running import ENDS, Running, why
 from loadtest.stress import find_capacity
 from loadtest.target import Maker, described, maker
@@ -29,24 +29,10 @@ RUNS: Final = REPOSITORY / ".local" / "loadtest"
 HELD, NOT_HELD, MISUSED, BROKEN = range(4)
 
 
-def finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-    """Refuse what is no number of requests, though it is a float."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter("a finite number is expected")
-    return value
-
-
-reports_option: Final = click.option(
-    "--reports", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Where the report goes."
-)
-
-
 @click.command()
 @click.argument("name", metavar="PROFILE")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of what is asked for when.")
-@click.option(
-    "--rate", type=click.FloatRange(min=1), callback=finite, help="Notifications a second at the highest stage."
-)
+@seed_option
+@click.option("--rate", type=Rate(), help="Notifications a second at the highest stage.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the profile.")
 @reports_option
 def command(*, name: str, seed: int, rate: float | None, overrides: tuple[str, ...], reports: Path) -> None:

@@ -21,11 +21,12 @@ import click
 import psycopg
 
 from loadtest import profiles
-from loadtest.command import carry_out, refusing, reports_option
+from loadtest.command import carry_out, refusing
 from loadtest.errors import RunError
 from loadtest.letters import End, Letters, Standing
 from loadtest.limits import at_most
 from loadtest.measuring import Look
+from loadtest.options import reports_option, seed_option
 from loadtest.profiles import ProfileError
 from loadtest.results import Limit
 from loadtest.running import Running
@@ -171,7 +172,7 @@ def is_fitting(end: End) -> bool:
 
 
 @click.command("dlq")
-@click.option("--seed", type=int, default=1, show_default=True)
+@seed_option
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the profile dlq.")
 @reports_option
 def command(*, seed: int, overrides: tuple[str, ...], reports: Path) -> None:

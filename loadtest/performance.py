@@ -8,7 +8,8 @@ from typing import Final
 import click
 
 from loadtest.markdown import replaced, table
-from loadtest.results import REPORTS, ResultError, RunResult, load
+from loadtest.options import directory_option
+from loadtest.results import ResultError, RunResult, load
 
 MARK: Final = "performance"
 _LOADS: Final = {"load": "Load test", "stress": "Load test", "dlq": "DLQ test"}
@@ -16,7 +17,7 @@ _LOADS: Final = {"load": "Load test", "stress": "Load test", "dlq": "DLQ test"}
 
 @click.command("performance")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Of all runs.")
+@directory_option
 @click.option("--into", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A page with two marks.")
 def command(*, files: tuple[Path, ...], directory: Path, into: Path | None) -> None:
     """Print what FILES, or the runs of a directory, measured: the newest of each stage and profile.

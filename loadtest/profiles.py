@@ -1,5 +1,6 @@
 """Profiles: what a run asks for, how receivers answer, and what has to hold. Read from profiles.toml."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from loadtest.reading import Table
 from shared.model import Channel
 
 FILE: Final = Path(__file__).with_name("profiles.toml")
+VARIABLES: Final = Path(__file__).parents[1] / ".env.example"
 MIN_MESSAGE_BYTES: Final = 64
 
 
@@ -121,6 +123,11 @@ def names(path: Path = FILE) -> list[str]:
     return [name for name, table in _tables(path).items() if name != "default" and table.get("kind") != "dlq"]
 
 
+def variables() -> list[str]:
+    """What services read of their environment, as .env.example lists it."""
+    return re.findall(r"(?m)^#? ?([A-Z][A-Z_]+)=", VARIABLES.read_text(encoding="utf-8"))
+
+
 def load(name: str, overrides: Sequence[str] = (), path: Path = FILE) -> Profile:
     """Read a profile, with `key=value` overrides such as `mix.single_share=0`. Raises ProfileError."""
     tables = _tables(path)
@@ -198,11 +205,7 @@ def _read(name: str, content: dict[str, Any], faults: list[str]) -> Profile:
             connections=generator.whole("connections", low=1, high=10_000),
             timeout_s=generator.number("timeout_s", low=0.1),
         ),
-        target=Target(
-            delivery_consumers=target.whole("delivery_consumers", low=1, high=32),
-            outbox_relays=target.whole("outbox_relays", low=1, high=32),
-            settings=target.texts("settings"),
-        ),
+        target=_target(target, faults),
         search=Search(
             start_per_s=search.number("start_per_s", low=1),
             step_s=search.number("step_s", low=2),
@@ -230,6 +233,17 @@ def _stage(table: Table) -> Stage:
     stage = Stage(table.number("for_s", low=0.1), rate_per_s, to_per_s)
     table.done()
     return stage
+
+
+def _target(table: Table, faults: list[str]) -> Target:
+    settings, known = table.texts("settings"), variables()
+    unknown = [name for name in settings if name.removesuffix("_FILE") not in known]
+    faults += [f"target.settings.{name}: no service has it; expected one of .env.example" for name in unknown]
+    return Target(
+        delivery_consumers=table.whole("delivery_consumers", low=1, high=32),
+        outbox_relays=table.whole("outbox_relays", low=1, high=32),
+        settings=settings,
+    )
 
 
 def _mix(table: Table, faults: list[str]) -> Mix:

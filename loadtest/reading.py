@@ -1,10 +1,11 @@
 """Reading tables of TOML into values with their types; what is wrong is noted, all of it, and reading goes on."""
 
-import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+MOST: Final = 1_000_000_000
+"""More than any number of seconds, notifications or bytes here, and less than the infinite, which TOML has, too."""
 
 
 class Table:
@@ -16,15 +17,14 @@ class Table:
         if not isinstance(content, Mapping):
             faults.append(f"{at}: {content!r}; expected a table")
 
-    def number(self, name: str, *, low: float = 0.0, high: float = math.inf) -> float:
+    def number(self, name: str, *, low: float = 0.0, high: int = MOST) -> float:
         """Read a number in a range."""
         value = self._left.pop(name, None)
-        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        if _is_number(value, low, high):
             return float(value)
-        to = f" to {high:g}" if high < math.inf else " on"
-        return self._fault(name, value, f"a number from {low:g}{to}", low)
+        return self._fault(name, value, f"a number from {low:g} to {high:,}", low)
 
-    def whole(self, name: str, *, low: int = 0, high: int = 10**9) -> int:
+    def whole(self, name: str, *, low: int = 0, high: int = MOST) -> int:
         """Read a whole number in a range."""
         value = self._left.pop(name, None)
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
@@ -44,9 +44,7 @@ class Table:
     def weights(self, name: str) -> dict[str, float]:
         """Read names with weights, one of them above 0; those of weight 0 are left out."""
         value = self._left.pop(name, None)
-        fine = isinstance(value, Mapping) and all(
-            isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one < math.inf for one in value.values()
-        )
+        fine = isinstance(value, Mapping) and all(_is_number(one, 0, MOST) for one in value.values())
         if not fine or not any(value.values()):
             return self._fault(name, value, "names with weights, one of them above 0", {})
         return {key: float(weight) for key, weight in value.items() if weight > 0}
@@ -64,7 +62,7 @@ class Table:
         value = self._left.pop(name, {})
         if not isinstance(value, Mapping):
             return self._fault(name, value, "a table of texts", {})
-        numbers = {key: str(one) for key, one in value.items() if type(one) in (int, float)}
+        numbers = {key: str(one) for key, one in value.items() if _is_number(one, -MOST, MOST)}
         inner = Table({**value, **numbers}, self._path(name), self._faults)
         return {key: inner.text(key) for key in value}
 
@@ -94,3 +92,8 @@ class Table:
         found = "nothing" if value is None else repr(value)[:60]
         self._faults.append(f"{self._path(name)}: {found}; expected {expected}")
         return instead
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    """Say whether it is a number in a range, which nan never is."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

@@ -17,14 +17,15 @@ from rich.console import Console
 
 from infra.local.errors import LocalStackError
 from infra.local.postgres import program
-from loadtest import report, results, surroundings
+from loadtest import profiles, report, results, surroundings
 from loadtest.bench import outcome as outcomes
 from loadtest.bench import peer_settings
 from loadtest.bench.figures import Sample
 from loadtest.bench.frame import BenchError, Plan, Stage, Told, run_rounds
 from loadtest.bench.outcome import StageOutcome
 from loadtest.bench.registry import STAGES, TUNING
-from loadtest.bench.rig import POSTGRES_SETTINGS, REPOSITORY, Rig
+from loadtest.bench.rig import POSTGRES_SETTINGS, Rig
+from loadtest.options import reports_option, seed_option
 from loadtest.peers import environment, settings
 
 NOT_HELD: Final = 1
@@ -36,17 +37,16 @@ _SECRET: Final = re.compile(r"PASS|SECRET|URL|USER|TOKEN")
 @click.option(
     "--only", multiple=True, type=click.Choice([*STAGES, *TUNING]), help="A stage; may be given several times."
 )
-@click.option("--tune", is_flag=True, help="Compare settings of the peers, and write docs/reports/peer-settings.md.")
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="Every stage that compares settings of the peers; writes docs/reports/peer-settings.md.",
+)
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that everything runs, and measures nothing.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@seed_option
 @click.option("--contender", multiple=True, help="Only these contenders of a stage; may be given several times.")
-@click.option(
-    "--reports",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=results.REPORTS,
-    show_default=".local/reports",
-)
+@reports_option
 @click.option("--keep-logs", type=click.Path(path_type=Path), help="Copy the logs of all processes there.")
 def command(
     *,
@@ -61,8 +61,10 @@ def command(
 ) -> None:
     """Measure each stage alone, beside its limit and its peers, in interleaved rounds.
 
-    Exit code 0: every promise held; 1: some did not; 3: a stage could not be carried through.
+    Exit code 0: every promise held; 1: some did not; 2: bad usage; 3: a stage could not be carried through.
     """
+    if tune and only:
+        raise click.UsageError(f"--tune is --only {' --only '.join(TUNING)}: give the one or the other.")
     plan = Plan(rounds=rounds, quick=quick, seed=seed)
     run = _Run(plan, frozenset(contender), keep_logs)
     broken_off = run.stages([(STAGES | TUNING)[name] for name in only or (TUNING if tune else STAGES)])
@@ -87,8 +89,7 @@ def command(
 
 def _settings() -> dict[str, str]:
     """Return what was set beside the stages: variables of the services in the environment, the server, the peers."""
-    variables = re.findall(r"(?m)^#? ?([A-Z][A-Z_]+)=", (REPOSITORY / ".env.example").read_text())
-    shown = [name for name in variables if name in os.environ and not _SECRET.search(name)]
+    shown = [name for name in profiles.variables() if name in os.environ and not _SECRET.search(name)]
     shared = vars(settings).keys() - {"SETTINGS", "TRIED"}
     peers = {**{name: vars(settings)[name] for name in sorted(shared) if name.isupper()}, **settings.SETTINGS}
     return {

@@ -11,16 +11,23 @@ from loadtest.capacity import costs, tables
 from loadtest.capacity.costs import NotMeasuredError
 from loadtest.capacity.sizing import RATES_PER_S, Assumptions
 from loadtest.markdown import replaced
-from loadtest.results import REPORTS, ResultError, RunResult, load
+from loadtest.options import Rate, directory_option
+from loadtest.results import ResultError, RunResult, load
 
 MARK: Final = "capacity"
 MISUSED: Final = 2
+_MOST: Final = 1_000_000_000
+_RANGES: Final[dict[str, tuple[float, int]]] = {
+    "utilisation": (0.01, 1),
+    "single_share": (0, 1),
+    "email_share": (0, 1),
+}
 
 
 @click.command("capacity")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Of all runs.")
-@click.option("--rate", "rates", type=click.FloatRange(min=1), multiple=True, help="Instead of 100 to 100,000.")
+@directory_option
+@click.option("--rate", "rates", type=Rate(), multiple=True, help="Instead of 100 to 100,000.")
 @click.option("--assume", multiple=True, metavar="NAME=VALUE", help="Another value of an assumption.")
 @click.option("--into", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A page with two marks.")
 def command(
@@ -53,9 +60,22 @@ def assumptions(given: tuple[str, ...]) -> Assumptions:
         name, _, value = one.partition("=")
         if name not in known:
             raise ValueError(f"{name} is no assumption; there are {', '.join(known)}")
-        kind: Any = type(known[name])
-        values[name] = tuple(map(int, value.split(","))) if kind is tuple else kind(value)
+        values[name] = _value(name, value, type(known[name]))
     return Assumptions(**values)
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    """Return the value of an assumption, of the type that it has by default. Raises ValueError."""
+    low, high = _RANGES.get(name, (0, _MOST))
+    read, what = (float, "a number") if kind is float else (int, "a whole number")
+    try:
+        found = tuple(map(read, text.split(",") if kind is tuple else [text]))
+        if all(low <= one <= high for one in found):
+            return found if kind is tuple else found[0]
+    except ValueError:
+        pass
+    several = ", or several with commas between them" if kind is tuple else ""
+    raise ValueError(f"{name}: {text!r}; expected {what} from {low:g} to {high:,}{several}")
 
 
 def _results(files: tuple[Path, ...], directory: Path) -> list[RunResult]:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import click
 
+from loadtest.options import directory_option
 from loadtest.report.index_page import write_index
 from loadtest.report.run_page import write
-from loadtest.results import REPORTS, ResultError, load
+from loadtest.results import ResultError, load
 
 
 @click.command("report")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=REPORTS, help="Of all runs.")
+@directory_option
 def command(files: tuple[Path, ...], directory: Path) -> None:
     """Write the page of each run in FILES (without any: of all runs), and the index that compares two.
 

@@ -222,3 +222,23 @@ def test_an_assumption_can_be_another() -> None:
     )
     with pytest.raises(ValueError, match="peak_factor"):
         assumptions(("peek_factor=3",))
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("single_share=abc", "single_share: 'abc'; expected a number from 0 to 1"),
+        ("single_share", "single_share: ''; expected a number from 0 to 1"),
+        ("email_share=nan", "email_share: 'nan'; expected a number from 0 to 1"),
+        ("utilisation=0", "utilisation: '0'; expected a number from 0.01 to 1"),
+        ("peak_factor=inf", "peak_factor: 'inf'; expected a number from 0 to 1,000,000,000"),
+        ("kafka_replicas=2.5", "kafka_replicas: '2.5'; expected a whole number from 0 to 1,000,000,000"),
+        ("retention_days=7,x", "retention_days: '7,x'; expected a whole number from 0 to 1,000,000,000, or several"),
+    ],
+)
+def test_an_assumption_that_makes_no_sense_is_named_with_what_is_expected(given: str, fault: str) -> None:
+    """Not in the words of float()."""
+    ended = CliRunner().invoke(command, ["--assume", given])
+
+    assert ended.exit_code == 2
+    assert f"Error: {fault}" in ended.output

@@ -94,6 +94,35 @@ def test_an_unknown_command_or_profile_is_bad_usage() -> None:
     assert set(COMMANDS) >= {"run", "dlq", "report", "bench"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("run", "smoke", "--seed", "-1"), "--seed"),
+        (("dlq", "--seed", "-1"), "--seed"),
+        (("bench", "--seed", "-1"), "--seed"),
+        (("run", "smoke", "--rate", "nan"), "--rate"),
+        (("run", "smoke", "--rate", "inf"), "--rate"),
+        (("capacity", "--rate", "nan"), "--rate"),
+        (("capacity", "--rate", "inf"), "--rate"),
+        (("capacity", "--rate", "0"), "--rate"),
+        (("capacity", "--directory", "typo"), "typo"),
+        (("report", "--directory", "typo"), "typo"),
+        (("performance", "--directory", "typo"), "typo"),
+        (("bench", "--tune", "--only", "relay"), "--only tune_celery"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], named: str
+) -> None:
+    """Exit 2, with the option's name, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+
+    ended = invoke(*arguments)
+
+    assert (ended.exit_code, named in ended.output) == (2, True), ended.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_half_of_the_capacity_is_taken_from_the_newest_stress_run(tmp_path: Path) -> None:
     """And the notes name its file."""
     path = save(a_stress_run(counts={"capacity_per_s": 4000}), tmp_path)

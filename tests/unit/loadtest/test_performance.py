@@ -69,7 +69,9 @@ def test_a_page_is_not_emptied_where_there_are_no_runs(tmp_path: Path) -> None:
     """A fresh clone has none, and its page says what others measured."""
     (page := tmp_path / "page.md").write_text("<!-- performance: begin -->\nfigures\n<!-- performance: end -->\n")
 
-    ended = CliRunner().invoke(command, ["--directory", str(tmp_path / "none"), "--into", str(page)])
+    (empty := tmp_path / "none").mkdir()
+
+    ended = CliRunner().invoke(command, ["--directory", str(empty), "--into", str(page)])
 
     assert (ended.exit_code, "no runs" in ended.output) == (2, True)
     assert "figures" in page.read_text()

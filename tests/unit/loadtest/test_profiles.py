@@ -66,7 +66,7 @@ def test_every_fault_is_named_at_once() -> None:
     assert sorted(caught.value.faults) == sorted(
         [
             "colour: there is no such setting",
-            "drain_s: 'soon'; expected a number from 0 on",
+            "drain_s: 'soon'; expected a number from 0 to 1,000,000,000",
             "generator.processes: 0; expected a whole number from 1 to 64",
             "limits.capacity_per_s: it is of stress alone; nothing else could judge it",
             "limits.foo: there is no such limit",
@@ -79,6 +79,34 @@ def test_every_fault_is_named_at_once() -> None:
             "target.settings.API_WORKERS: [2]; expected a text",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("drain_s=inf", "drain_s: inf; expected a number from 0 to 1,000,000,000"),
+        ("idle_s=nan", "idle_s: nan; expected a number"),
+        ("limit_s=1e999", "limit_s: inf; expected a number from 1 to"),
+        ("drain_s=1" + 400 * "0", "drain_s: 1000"),
+        ("stages=[{for_s=inf,rate_per_s=1}]", "stages.0.for_s: inf; expected a number from 0.1 to"),
+        ("limits.lost=inf", "limits.lost: inf"),
+        ("mix.channels={webhook=inf}", "mix.channels: {'webhook': inf}"),
+        ("target.settings.SWEEP_AFTER_S=inf", "target.settings.SWEEP_AFTER_S: inf"),
+    ],
+)
+def test_no_number_is_infinite(override: str, fault: str) -> None:
+    """TOML has inf and nan; a run of that length would never end."""
+    with pytest.raises(ProfileError) as caught:
+        profiles.load("smoke", [override])
+
+    assert fault in str(caught.value)
+
+
+def test_a_setting_that_no_service_has_is_refused() -> None:
+    """A slip in a name would change nothing, and look as if it had; NAME_FILE is a setting, too."""
+    with pytest.raises(ProfileError, match=r"target\.settings\.API_THREDS: no service has it"):
+        profiles.load("smoke", ["target.settings.API_THREDS=9", "target.settings.WEBHOOK_SECRETS_FILE=x"])
+    assert profiles.load("smoke", ["target.settings.WEBHOOK_SECRETS_FILE=x"]).target.settings
 
 
 def test_an_unknown_profile_names_those_there_are() -> None:
