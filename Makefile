@@ -87,7 +87,7 @@ proof: install  ## measure one promise on a stack of its own: make proof p=recov
 	@$(BIN)/python -m tests.proofs $(p)
 
 # Options of those that begin with load-: ARGS="--rate 300 --set mix.single_share=0", of dlq-test: --set; TARGET_URL=https://... loads an installation elsewhere.
-load-test: install  ## load: an ordinary day in four minutes, every message followed to its receiver
+load-test: install  ## load: an ordinary day, 200/s, in four minutes; every message followed to its receiver
 	@$(BIN)/python -m loadtest run load --seed $(SEED) $(ARGS)
 
 load-smoke: install  ## load: does everything work, in less than a minute
