@@ -65,7 +65,7 @@ class Costs:
     used: tuple[RunResult, ...] = ()
 
     def read_again_us(self, process: str) -> float:
-        """Return the CPU that each further relay adds per row: every relay reads all rows and keeps its own.
+        """Return the CPU that each further relay adds per row: every relay goes over all rows for its own.
 
         That is a third of what four relays take more than one; 0 where it was not measured.
         """

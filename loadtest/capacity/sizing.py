@@ -70,8 +70,8 @@ def needed(per_s: float, costs: Costs, assumed: Assumptions) -> Need:
 def relays_for(peak_per_s: float, own_us: float, read_us: float, utilisation: float) -> int | None:
     """Return how many relays share a rate; None where no number can.
 
-    Each reads every row (`read_us`) and moves its share of them (`own_us` divided by their number), and none is to be
-    busier than `utilisation`.
+    Each goes over every row (`read_us`) and moves its share of them (`own_us` divided by their number), and none is to
+    be busier than `utilisation`.
     """
     left = utilisation - peak_per_s * read_us * _US
     if left <= 0:

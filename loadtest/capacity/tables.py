@@ -118,7 +118,7 @@ def scaling(costs: Costs) -> str:
     read_us, postgres_us = costs.read_again_us("relay"), costs.read_again_us("postgres")
     head = ("stage", "processes", "a second", "× one", "µs, service", "µs, PostgreSQL")
     return (
-        f"{table(head, rows)}\n\nEach further relay reads all rows: {number(read_us)} µs of its own and "
+        f"{table(head, rows)}\n\nEach further relay goes over all rows: {number(read_us)} µs of its own and "
         f"{number(postgres_us)} µs of PostgreSQL a row."
     )
 
