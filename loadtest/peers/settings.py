@@ -44,7 +44,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
         "linger_ms": 2,
     },
     "PgQueuer": {
-        "managers": 5,  # its tools/benchmark.py: --dequeue 5, each with a connection of its own, in one process
+        "managers": 2,  # its tools/benchmark.py has 5, each with a connection of its own, in one process
         "batch_size": 100,  # default 10, in its tools/benchmark.py too; its performance-tuning.md: more for short jobs
         "durability": "balanced",  # its performance-tuning.md: "~2x"; jobs stay logged, its log and statistics do not
         "linger_ms": 2,
@@ -59,7 +59,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "dramatiq": {
         "processes": CORES,  # its default: one per core
         "threads": 4,  # default 8; with a request to wait for, more threads contend for the interpreter
-        "prefetch": 64,  # `dramatiq_queue_prefetch`, of each process; default 0, two per thread
+        "prefetch": 256,  # `dramatiq_queue_prefetch`, of each process; default 0, two per thread
     },
     "Celery": {
         "pool": "solo",  # default prefork; each takes its tasks in its own process, no pipe to a child
@@ -89,7 +89,7 @@ TRIED: Final[Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
         "linger_ms": (0, 0.5, 2),
     },
     "procrastinate": {"workers": (1, 2, 4), "concurrency": (10, 50), "linger_ms": (0, 0.5, 2)},
-    "dramatiq": {"processes": (1, CORES, 2 * CORES), "threads": (2, 4, 8), "prefetch": (0, 16, 64, 256)},
+    "dramatiq": {"processes": (1, CORES, 2 * CORES), "threads": (2, 4, 8), "prefetch": (0, 64, 256, 1_024)},
     "Celery": {"pool": ("solo", "prefork"), "workers": (1, CORES, 2 * CORES), "prefetch": (4, 64, 128)},
 }
 
