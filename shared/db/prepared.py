@@ -4,7 +4,6 @@ psycopg finds out with each execute what a statement and each of its parameters 
 libpq does for it. Here that is known beforehand, and libpq is called through `psycopg.pq`.
 """
 
-import functools
 import re
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -44,8 +43,19 @@ def _waits_for_nothing(pgconn: pq.abc.PGconn) -> bool:
     return pgconn.transaction_status == pq.TransactionStatus.IDLE and pgconn.pipeline_status == pq.PipelineStatus.OFF
 
 
-@functools.cache
+_STATEMENTS: Final[dict[str, _Statement]] = {}
+
+
 def _statement(query: str) -> _Statement:
+    """Return what is known of a query: the same to threads that ask at the same time, since it knows who prepared it.
+
+    functools.cache would give each its own, and a connection that is noted in the one that is not kept prepares twice.
+    """
+    known = _STATEMENTS.get(query)
+    return _STATEMENTS.setdefault(query, _read(query)) if known is None else known
+
+
+def _read(query: str) -> _Statement:
     names = tuple(dict.fromkeys(_NAMED.findall(query)))
     text = _NAMED.sub(lambda match: f"${names.index(match[1]) + 1}", query).encode()
     return _Statement(b"prepared_" + blake2b(text, digest_size=8).hexdigest().encode(), text, names, WeakSet())

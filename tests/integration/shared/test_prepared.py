@@ -44,6 +44,27 @@ def test_null_is_null(conn: Conn) -> None:
         prepared.execute(conn, ADD, {"id": "a", "name": None, "proof": b"\x00\xff"})
 
 
+def test_connections_that_meet_at_the_first_use_of_a_statement_prepare_it_once_each(
+    conn: Conn, other: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the threads of a process do that has just started: one that prepared twice would fail from then on."""
+    met, read = threading.Barrier(2, timeout=10), prepared._read
+
+    def read_together(query: str) -> prepared._Statement:
+        met.wait()
+        return read(query)
+
+    monkeypatch.setattr(prepared, "_read", read_together)
+    query: LiteralString = "SELECT %(met)s::int"
+    threads = [threading.Thread(target=prepared.execute, args=(one, query, {"met": "1"})) for one in (conn, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [prepared.execute(one, query, {"met": "2"}) for one in (conn, other)] == [1, 1]
+
+
 @pytest.mark.parametrize("forget", ["DEALLOCATE ALL", "DISCARD ALL"])
 def test_a_server_that_forgot_the_statement_is_told_again(conn: Conn, forget: LiteralString) -> None:
     """psycopg has it forget all statements after a rollback."""
