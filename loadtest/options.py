@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from loadtest.reading import MOST
 from loadtest.results import REPORTS
 
 
@@ -13,7 +14,7 @@ class Rate(click.FloatRange):
     """Notifications a second: from 1 to 1,000,000,000; nan, which is not below 1 either, is none."""
 
     def __init__(self) -> None:
-        super().__init__(min=1, max=1_000_000_000)
+        super().__init__(min=1, max=MOST)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read one."""

@@ -102,7 +102,7 @@ def summary(result: RunResult) -> str:
         lines.append(f"  BROKEN OFF: {result.broken_off}; what follows was measured until then")
     lines += ["", *_latencies(result)]
     counts = [f"{name} {result.counts[name]:,}" for name in _SHOWN_COUNTS if name in result.counts]
-    lines += ["", "  " + ", ".join(counts), ""]
+    lines += ["", f"  {', '.join(counts)}", ""] if counts else [""]
     wide = max((len(limit.name) for limit in result.limits), default=0)
     for limit in result.limits:
         lines.append(f"  {'ok ' if limit.held else 'NOT'} {limit.name:<{wide}}  {limit.measured}  ({limit.promised})")

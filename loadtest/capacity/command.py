@@ -12,11 +12,11 @@ from loadtest.capacity.costs import NotMeasuredError
 from loadtest.capacity.sizing import RATES_PER_S, Assumptions
 from loadtest.markdown import replaced
 from loadtest.options import Rate, directory_option
+from loadtest.reading import MOST
 from loadtest.results import ResultError, RunResult, load
 
 MARK: Final = "capacity"
 MISUSED: Final = 2
-_MOST: Final = 1_000_000_000
 _RANGES: Final[dict[str, tuple[float, int]]] = {
     "utilisation": (0.01, 1),
     "single_share": (0, 1),
@@ -66,7 +66,7 @@ def assumptions(given: tuple[str, ...]) -> Assumptions:
 
 def _value(name: str, text: str, kind: type) -> Any:
     """Return the value of an assumption, of the type that it has by default. Raises ValueError."""
-    low, high = _RANGES.get(name, (0, _MOST))
+    low, high = _RANGES.get(name, (0, MOST))
     read, what = (float, "a number") if kind is float else (int, "a whole number")
     try:
         found = tuple(map(read, text.split(",") if kind is tuple else [text]))
