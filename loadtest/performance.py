@@ -22,7 +22,8 @@ _LOADS: Final = {"load": "Load test", "stress": "Load test", "dlq": "DLQ test"}
 def command(*, files: tuple[Path, ...], directory: Path, into: Path | None) -> None:
     """Print what FILES, or the runs of a directory, measured: the newest of each stage and profile.
 
-    Of a directory those are left out that were quick, were broken off, or changed their profile by --set.
+    Of a directory those are left out that were quick, were broken off, or changed their profile by --set, and those
+    that compare settings of peers, which have a page of their own.
 
     With --into, what stands between the marks of a page is replaced instead.
     """
@@ -43,7 +44,8 @@ def command(*, files: tuple[Path, ...], directory: Path, into: Path | None) -> N
 def _counts(result: RunResult) -> bool:
     """Say whether a run says something of the program as it is; a stage of a bench that broke leaves the others' be."""
     was_broken_off = bool(result.broken_off) and result.kind != "bench"
-    return result.profile != "quick" and not was_broken_off and " --set " not in result.command
+    is_of_peers = "--only tune_" in result.command or "--tune" in result.command
+    return result.profile != "quick" and not (was_broken_off or is_of_peers) and " --set " not in result.command
 
 
 def everything(results: Iterable[RunResult]) -> str:

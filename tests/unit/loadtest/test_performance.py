@@ -57,6 +57,7 @@ def test_what_says_nothing_of_the_program_is_left_out(tmp_path: Path) -> None:
     save(a_run("load", "spike", 1, held), tmp_path)
     save(a_run("load", "spike", 2, lost, broken_off="ended by Ctrl-C"), tmp_path)
     changed = save(a_run("load", "spike --set limits.lost=9", 3, lost), tmp_path)
+    save(a_run("bench", "full --only tune_celery", 4, lost), tmp_path)
 
     of_all = CliRunner().invoke(command, ["--directory", str(tmp_path)])
     of_one = CliRunner().invoke(command, [str(changed)])
