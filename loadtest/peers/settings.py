@@ -2,7 +2,7 @@
 
 Where a project's documentation names a value for throughput, that is it, with the page it stands on. Where it leaves
 the choice, `python -m loadtest bench --tune` tries the values in TRIED, and one is here that no other beats in every
-round; docs/reports/peer-settings.md has what they gave, on which machine and when.
+round by a tenth; docs/reports/peer-settings.md has what they gave, on which machine and when.
 """
 
 import json
