@@ -478,8 +478,10 @@ CREATE UNLOGGED TABLE IF NOT EXISTS destination_reports (
   PRIMARY KEY (destination, consumer),
   CHECK ((breaker = 'closed') = (next_probe_at IS NULL))
 ) WITH (fillfactor = 50);
+ALTER TABLE destination_reports ADD COLUMN IF NOT EXISTS tenant_id text NOT NULL DEFAULT '';
 CREATE INDEX IF NOT EXISTS destination_reports_not_closed ON destination_reports (destination) WHERE breaker <> 'closed';
 COMMENT ON TABLE destination_reports IS 'What each delivery consumer holds against each of its destinations, for people to look at: nothing is decided by it. Written every 2 s where it has changed.';
+COMMENT ON COLUMN destination_reports.tenant_id IS 'Whose destination it is; empty: one that all share, such as the mail host.';
 COMMENT ON COLUMN destination_reports.destination IS 'scheme://host:port of a webhook, host:port of the mail server: no path, no query, no user.';
 COMMENT ON COLUMN destination_reports.calls IS 'Calls the breaker judges by: those of the last 15 to 30 seconds. failures: how many of them failed.';
 COMMENT ON INDEX destination_reports_not_closed IS 'Which destinations are left alone at the moment? The state changes rarely, so updates of the numbers stay heap-only.';
@@ -504,6 +506,133 @@ CREATE TABLE IF NOT EXISTS audit_open (
   notification_id uuid PRIMARY KEY
 );
 COMMENT ON TABLE audit_open IS 'Behind the ledger''s mark and not settled: live, failed, suppressed, or breaking a rule. Each run looks at these again.';
+
+ALTER TABLE tenants ADD COLUMN IF NOT EXISTS suspended_at timestamptz,
+                    ADD COLUMN IF NOT EXISTS is_operator boolean NOT NULL DEFAULT false,
+                    ADD COLUMN IF NOT EXISTS daily_quota integer CHECK (daily_quota > 0);
+COMMENT ON COLUMN tenants.suspended_at IS 'Since when its keys and users are refused; what was accepted before is still delivered.';
+COMMENT ON COLUMN tenants.is_operator IS 'Its admins run the installation: they see what belongs to no tenant.';
+COMMENT ON COLUMN tenants.daily_quota IS 'Notifications a day that are accepted of it; NULL: any number.';
+
+ALTER TABLE api_keys ADD COLUMN IF NOT EXISTS name text NOT NULL DEFAULT '' CHECK (length(name) <= 100),
+                     ADD COLUMN IF NOT EXISTS limits text CHECK (length(limits) <= 200),
+                     ADD COLUMN IF NOT EXISTS created_by text,
+                     ADD COLUMN IF NOT EXISTS revoked_by text;
+CREATE INDEX IF NOT EXISTS api_keys_listed ON api_keys (tenant_id, created_at, id);
+COMMENT ON COLUMN api_keys.limits IS 'Request limits of this key, such as 500/second;1000000/day; NULL: those of the settings.';
+COMMENT ON INDEX api_keys_listed IS 'Listing a tenant''s keys, newest first.';
+
+CREATE TABLE IF NOT EXISTS users (
+  id            uuid PRIMARY KEY,
+  tenant_id     text NOT NULL REFERENCES tenants (id),
+  email         text NOT NULL UNIQUE CHECK (email = lower(email) AND length(email) <= 254),
+  name          text NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
+  password_hash text NOT NULL,
+  role          text NOT NULL CHECK (role IN ('user', 'admin')),
+  created_at    timestamptz NOT NULL DEFAULT now(),
+  updated_at    timestamptz NOT NULL DEFAULT now(),
+  disabled_at   timestamptz,
+  last_login_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS users_listed ON users (tenant_id, created_at, id);
+COMMENT ON TABLE users IS 'People who sign in with a password; each belongs to one tenant.';
+COMMENT ON COLUMN users.password_hash IS 'argon2id, or bcrypt of an imported user until the next sign-in.';
+
+CREATE TABLE IF NOT EXISTS endpoints (
+  id             uuid PRIMARY KEY,
+  tenant_id      text NOT NULL,
+  url            text NOT NULL CHECK (length(url) <= 2048),
+  description    text CHECK (length(description) <= 500),
+  header_names   text[] NOT NULL DEFAULT '{}',
+  sealed_headers bytea,
+  rate_per_s     float8 CHECK (rate_per_s BETWEEN 0.1 AND 10000),
+  timeout_s      float8 CHECK (timeout_s BETWEEN 0.1 AND 120),
+  created_at     timestamptz NOT NULL DEFAULT now(),
+  updated_at     timestamptz NOT NULL DEFAULT now(),
+  deleted_at     timestamptz
+);
+CREATE INDEX IF NOT EXISTS endpoints_listed ON endpoints (tenant_id, created_at, id) WHERE deleted_at IS NULL;
+COMMENT ON TABLE endpoints IS 'Webhook receivers that have a name of their own: a notification names ep_<id> as its recipient. Disabled: an active suppression of that recipient.';
+COMMENT ON COLUMN endpoints.sealed_headers IS 'Custom headers, a JSON object, encrypted: one of them may be an Authorization. shared/secrets.py';
+COMMENT ON COLUMN endpoints.rate_per_s IS 'Deliveries a second at most; NULL: as many as it takes.';
+
+CREATE TABLE IF NOT EXISTS signing_secrets (
+  id          uuid PRIMARY KEY,
+  tenant_id   text NOT NULL,
+  endpoint_id uuid REFERENCES endpoints (id),
+  sealed      bytea NOT NULL,
+  created_at  timestamptz NOT NULL DEFAULT now(),
+  expires_at  timestamptz
+);
+CREATE INDEX IF NOT EXISTS signing_secrets_owner ON signing_secrets (tenant_id, endpoint_id);
+COMMENT ON TABLE signing_secrets IS 'What webhooks are signed with, encrypted: an endpoint''s secrets, or, endpoint_id NULL, the tenant''s for plain URLs. Rotated: the older one signs too until it expires.';
+
+CREATE TABLE IF NOT EXISTS audit_log (
+  seq           bigint PRIMARY KEY,
+  at            timestamptz NOT NULL,
+  tenant_id     text NOT NULL,
+  actor_kind    text NOT NULL CHECK (actor_kind IN ('key', 'user', 'command', 'open')),
+  actor_id      text NOT NULL,
+  actor_name    text NOT NULL,
+  action        text NOT NULL,
+  entity_type   text NOT NULL,
+  entity_id     text NOT NULL,
+  before        jsonb,
+  after         jsonb,
+  address       text,
+  user_agent    text,
+  request_id    text,
+  previous_hash bytea NOT NULL,
+  hash          bytea NOT NULL
+);
+CREATE INDEX IF NOT EXISTS audit_log_listed ON audit_log (tenant_id, seq);
+COMMENT ON TABLE audit_log IS 'Who did what to which row, from where. Each row carries the hash of the one before, so that a changed or missing row is found: notify-audit verify.';
+
+CREATE TABLE IF NOT EXISTS audit_head (
+  only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+  seq      bigint NOT NULL,
+  hash     bytea NOT NULL
+);
+COMMENT ON TABLE audit_head IS 'The last row of audit_log: rows cut off at its end are missed by this. Its lock makes writers take turns.';
+
+CREATE OR REPLACE FUNCTION audit_hash(entry audit_log) RETURNS bytea
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT sha256(convert_to(jsonb_build_array(
+      encode(entry.previous_hash, 'hex'), entry.seq, extract(epoch FROM entry.at), entry.tenant_id, entry.actor_kind,
+      entry.actor_id, entry.actor_name, entry.action, entry.entity_type, entry.entity_id, entry.before, entry.after,
+      entry.address, entry.user_agent, entry.request_id)::text, 'UTF8'))
+$$;
+COMMENT ON FUNCTION audit_hash IS 'The hash of a row: of all that it says, and of the hash of the row before.';
+
+CREATE OR REPLACE FUNCTION audit_append(
+  tenant text, actor_kind text, actor_id text, actor_name text, action text, entity_type text, entity_id text,
+  before jsonb, after jsonb, address text, user_agent text, request_id text
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  head  audit_head;
+  entry audit_log;
+BEGIN
+  INSERT INTO audit_head (seq, hash) VALUES (0, sha256('')) ON CONFLICT DO NOTHING;
+  SELECT * INTO STRICT head FROM audit_head FOR UPDATE;
+  entry := ROW(head.seq + 1, clock_timestamp(), tenant, actor_kind, actor_id, actor_name, action, entity_type,
+               entity_id, before, after, address, user_agent, request_id, head.hash, ''::bytea);
+  entry.hash := audit_hash(entry);
+  INSERT INTO audit_log SELECT entry.*;
+  UPDATE audit_head SET seq = entry.seq, hash = entry.hash;
+  RETURN entry.seq;
+END $$;
+COMMENT ON FUNCTION audit_append IS 'Writes a row in the caller''s transaction and returns its number. The one way in: no service may write to audit_log itself.';
+
+DO $$
+DECLARE
+  own text;
+BEGIN
+  -- Nobody's temporary table or other schema may stand in for what these functions name.
+  FOR own IN SELECT oid::regprocedure FROM pg_proc WHERE prosecdef AND pronamespace = current_schema::regnamespace LOOP
+    EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', own, current_schema);
+  END LOOP;
+END $$;
 
 CREATE OR REPLACE VIEW outbox_event AS
 SELECT id,
