@@ -10,6 +10,7 @@ from flask import Flask, Response
 from psycopg_pool import ConnectionPool
 
 from api_service import finishing, openapi, problems, queries, tracing
+from api_service.callers import OpenGate, admitted
 from api_service.database import Database, DatabaseUnavailableError
 from api_service.direct import Direct
 from api_service.faults import forget_frames
@@ -28,13 +29,14 @@ from api_service.routes import (
     suppressions,
     test_webhook,
 )
-from api_service.routing import declares
-from api_service.services import EXTENSION, Services, ids
+from api_service.routing import declares, scope_of
+from api_service.services import EXTENSION, Services, ids, services
 from api_service.settings import ApiSettings
 from shared.records import Topics
 
 log = logging.getLogger(__name__)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_FOR_ANYBODY: Final = frozenset({"api-docs.openapi_json", "docs.asset", "docs.page", "docs.start"})
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -47,8 +49,10 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
         topics=Topics(settings.topic_prefix),
         inbox=Inbox(runtime_dir / "inbox.sqlite3"),
         runtime_dir=runtime_dir,
+        gate=OpenGate(),
     )
     app.before_request(_begin)
+    app.before_request(_admit)
     app.before_request(_refuse_unknown_parameters)
     app.after_request(_finish)
     groups = (
@@ -57,6 +61,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     )
     openapi.document(app, [module.routes for module in groups])
     app.register_blueprint(docs.blueprint)
+    _require_scopes(app)
     app.register_error_handler(Problem, _answer_problem)
     app.register_error_handler(DatabaseUnavailableError, _answer_unavailable)
     app.register_error_handler(Exception, _answer_bug)
@@ -70,6 +75,24 @@ def _begin() -> None:
     flask.g.begun = begun
     if begun.error:
         raise begun.error
+
+
+def _admit() -> None:
+    """Find out who a request is from and whether they may, before anything of its body is read."""
+    request = _request()
+    rule = request.url_rule
+    if rule is None or rule.endpoint in _FOR_ANYBODY or request.method == "OPTIONS":
+        return
+    if scope := scope_of(request.method, rule.rule):
+        flask.g.caller = admitted(services().gate.caller(request.environ), scope)
+
+
+def _require_scopes(app: Flask) -> None:
+    """Raise KeyError for an operation that does not say who may call it: none is open because it was forgotten."""
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint not in _FOR_ANYBODY:
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+                scope_of(method, rule.rule)
 
 
 def _refuse_unknown_parameters() -> None:

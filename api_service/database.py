@@ -1,6 +1,7 @@
 """Work on PostgreSQL within a bounded time: an answer, or 503 in about two seconds."""
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -14,7 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from api_service import metrics
 from api_service.deadlines import Deadlines
-from shared.db import OUTAGE, open_pool
+from shared.db import OUTAGE, open_pool, tenancy
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -70,14 +71,23 @@ class Database:
         self._away_until = 0.0
 
     def run(
-        self, work: Callable[[Connection[Any]], T], *, repeatable: bool = True, within_s: float = WORK_TIMEOUT_S
+        self,
+        work: Callable[[Connection[Any]], T],
+        *,
+        tenant_id: str | None = None,
+        repeatable: bool = True,
+        within_s: float = WORK_TIMEOUT_S,
     ) -> T:
         """Return what `work` returns, on a connection of the pool; one that does not answer `within_s` is broken.
+
+        With a tenant all of it is one transaction, in which no other tenant's rows are seen.
 
         When the connection turns out broken, all idle ones are replaced, since a restart of PostgreSQL breaks each of
         them, and `repeatable` work is done again on a new one: a restart is then unseen by clients whose request
         meets a server that is back. Raises DatabaseUnavailableError, or any psycopg.Error that is a bug.
         """
+        if tenant_id is not None:
+            work = functools.partial(tenancy.as_tenant, work=work, tenant_id=tenant_id)
         try:
             return self._run_once(work, within_s)
         except _BrokenConnectionError as error:

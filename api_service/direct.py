@@ -17,7 +17,8 @@ from flask import Flask
 from werkzeug.datastructures import EnvironHeaders
 
 from api_service import accept, bodies, finishing, schemas, strict_json, tracing
-from api_service.accept import DEFAULT_TENANT, NotificationRequest, Origin
+from api_service.accept import NotificationRequest, Origin
+from api_service.callers import Scope, admitted
 from api_service.finishing import Begun
 from api_service.idempotency import Answer, keyed_request
 from api_service.representations import NOTIFICATION_PATHS
@@ -54,6 +55,7 @@ class Direct:
     def _serve(self, environ: WSGIEnvironment, length: int, begun: Begun) -> tuple[Answer, str] | None:
         """Accept a notification; return what its client is answered, with its id. None for what has to be handed on."""
         services = cast(Services, self._app.extensions[EXTENSION])
+        tenant_id = admitted(services.gate.caller(environ), Scope.SEND).tenant_id
         body = bodies.read_declared(environ, length)
         value, wanted = _understood(body, services.settings.default_webhook_url)
         if wanted is None:
@@ -61,8 +63,8 @@ class Direct:
             return None
         keyed = None
         if "HTTP_IDEMPOTENCY_KEY" in environ:
-            keyed = keyed_request(EnvironHeaders(environ), SEND, value, tenant_id=DEFAULT_TENANT)
-        origin = Origin(DEFAULT_TENANT, begun.ids.traceparent, begun.ids.correlation_id)
+            keyed = keyed_request(EnvironHeaders(environ), SEND, value, tenant_id=tenant_id)
+        origin = Origin(tenant_id, begun.ids.traceparent, begun.ids.correlation_id)
         new = accept.prepare(wanted, topics=services.topics, origin=origin)
         return send(services, keyed, [new], answer_to(new)), str(new.id)
 

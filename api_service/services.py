@@ -1,18 +1,22 @@
 """What every route works with, kept on the application."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import flask
+from psycopg import Connection
 
-from api_service.accept import DEFAULT_TENANT, Origin
+from api_service.accept import Origin
+from api_service.callers import Caller, Gate
 from api_service.database import Database
 from api_service.inbox import Inbox
 from api_service.settings import ApiSettings
 from api_service.tracing import RequestIds
 from shared.records import Topics
 
+T = TypeVar("T")
 EXTENSION: Final = "notification_api"
 
 
@@ -25,6 +29,7 @@ class Services:
     topics: Topics
     inbox: Inbox
     runtime_dir: Path
+    gate: Gate
 
 
 def services() -> Services:
@@ -39,6 +44,25 @@ def ids() -> RequestIds:
     return found
 
 
+def caller() -> Caller:
+    """Return who the current request is from; only where its operation needs a scope."""
+    found: Caller = flask.g.caller
+    return found
+
+
+def tenant_id() -> str:
+    """Return the tenant of the current request."""
+    return caller().tenant_id
+
+
+def in_tenant(work: Callable[[Connection[Any]], T], *, repeatable: bool = True) -> T:
+    """Run work for the current request's tenant, in one transaction that sees no other tenant's rows.
+
+    Raises what Database.run raises.
+    """
+    return services().database.run(work, tenant_id=tenant_id(), repeatable=repeatable)
+
+
 def origin() -> Origin:
     """Return whose request the current one is."""
-    return Origin(DEFAULT_TENANT, ids().traceparent, ids().correlation_id)
+    return Origin(tenant_id(), ids().traceparent, ids().correlation_id)

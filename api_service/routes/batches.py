@@ -7,7 +7,8 @@ import flask
 from flask import Response
 
 from api_service import accept, bodies, documents, queries, schemas
-from api_service.accept import DEFAULT_TENANT, NotificationRequest
+from api_service.accept import NotificationRequest
+from api_service.callers import Scope
 from api_service.faults import Fault, FieldFault
 from api_service.idempotency import Answer, keyed_request
 from api_service.problems import Problem, invalid
@@ -15,7 +16,7 @@ from api_service.representations import NOTIFICATIONS_PATH, accepted
 from api_service.responses import dumps
 from api_service.routes.notifications import answered, replay_or_refuse
 from api_service.routing import Routes
-from api_service.services import origin, services
+from api_service.services import origin, services, tenant_id
 from shared.db.accepting import NewNotification
 
 MAX_ITEMS: Final = 1000
@@ -40,7 +41,7 @@ class _Batch:
         ]
 
 
-@routes.add("POST", PATH, "/api/notifications/batch", doc=documents.SEND_BATCH)
+@routes.add("POST", PATH, "/api/notifications/batch", scope=Scope.SEND, doc=documents.SEND_BATCH)
 def send_batch() -> Response:
     """Accept up to 1,000 notifications, as a JSON array or as NDJSON.
 
@@ -50,7 +51,7 @@ def send_batch() -> Response:
     atomic = queries.load(queries.BATCH, flask.request.args)["atomic"] is queries.Flag.TRUE
     batch = _read()
     operation = f"POST {PATH} atomic={atomic}"
-    keyed = keyed_request(flask.request.headers, operation, batch.values, tenant_id=DEFAULT_TENANT)
+    keyed = keyed_request(flask.request.headers, operation, batch.values, tenant_id=tenant_id())
     if batch.faults and (atomic or len(batch.faults) == len(batch.values)):
         return replay_or_refuse(keyed, invalid(batch.all_faults()))
     wanted = [request for request in batch.requests if request is not None]

@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from api_service import bodies, dead_letter_schemas, paging, queries
 from api_service import dead_letter_documents as documents
-from api_service.accept import DEFAULT_TENANT
+from api_service.callers import Scope
 from api_service.faults import Fault, FaultyValueError
 from api_service.idempotency import HEADER
 from api_service.problems import ParameterFault, Problem
@@ -17,7 +17,7 @@ from api_service.representations import DEAD_LETTERS_PATH, RETRIES_PATH, retry_f
 from api_service.responses import json_response
 from api_service.routes.dead_letters import read_decision
 from api_service.routing import Routes
-from api_service.services import services
+from api_service.services import in_tenant, tenant_id
 from shared.db import dlq_actions, dlq_retries
 from shared.db.dlq_retries import NewRetry, Retry, Selection
 from shared.model import uuid7
@@ -26,7 +26,7 @@ SHOWN: Final = 10
 routes: Final = Routes("bulk retries", "Send again what failed for one cause: a few first, then at a rate.")
 
 
-@routes.add("POST", f"{DEAD_LETTERS_PATH}/retry", doc=documents.RETRY_BY_FILTER)
+@routes.add("POST", f"{DEAD_LETTERS_PATH}/retry", scope=Scope.ADMIN, doc=documents.RETRY_BY_FILTER)
 def retry_by_filter() -> Response:
     """Send failed dead letters again that fit a filter, or (dry_run, the default) say which these would be.
 
@@ -38,18 +38,18 @@ def retry_by_filter() -> Response:
         fault = Fault("unsupported_header", "this path takes none; look at GET /dead-letters/retries before a repeat")
         raise Problem("invalid_header", str(fault), errors=[ParameterFault("header", HEADER, fault)])
     said = dead_letter_schemas.load_bulk_retry(bodies.read_json())
-    selection = Selection(DEFAULT_TENANT, **said["filter"])
+    selection = Selection(tenant_id(), **said["filter"])
     if said["dry_run"]:
         return json_response(_previewed(selection))
     new = NewRetry(uuid7(), selection, said["rate_per_s"], said["canary"], said["by"], said["note"])
-    retry = services().database.run(lambda conn: dlq_retries.create(conn, new), repeatable=False)
+    retry = in_tenant(lambda conn: dlq_retries.create(conn, new), repeatable=False)
     response = json_response(retry_summary(retry), 202)
     response.headers["Location"] = retry_path(retry.id)
     return response
 
 
 def _previewed(selection: Selection) -> dict[str, Any]:
-    found = services().database.run(lambda conn: dlq_retries.preview(conn, selection, shown=SHOWN))
+    found = in_tenant(lambda conn: dlq_retries.preview(conn, selection, shown=SHOWN))
     return {
         "dry_run": True,
         "filter": retry_filter(selection),
@@ -60,15 +60,15 @@ def _previewed(selection: Selection) -> dict[str, Any]:
     }
 
 
-@routes.add("GET", RETRIES_PATH, doc=documents.LIST_RETRIES)
+@routes.add("GET", RETRIES_PATH, scope=Scope.ADMIN, doc=documents.LIST_RETRIES)
 def list_retries() -> Response:
     """List bulk retries, newest first."""
     query = queries.load(queries.RETRIES, flask.request.args)
     limit = query["limit"]
     before = _before(query.get("cursor"))
-    found = services().database.run(
+    found = in_tenant(
         lambda conn: dlq_retries.list_page(
-            conn, tenant_id=DEFAULT_TENANT, status=query.get("status"), before=before, limit=limit + 1
+            conn, tenant_id=tenant_id(), status=query.get("status"), before=before, limit=limit + 1
         )
     )
     shown, more = found[:limit], len(found) > limit
@@ -83,10 +83,10 @@ def _before(cursor: str | None) -> UUID | None:
         raise queries.fault_in("cursor", error) from error
 
 
-@routes.add("GET", f"{RETRIES_PATH}/<uuid:retry_id>", doc=documents.SHOW_RETRY)
+@routes.add("GET", f"{RETRIES_PATH}/<uuid:retry_id>", scope=Scope.ADMIN, doc=documents.SHOW_RETRY)
 def show_retry(retry_id: UUID) -> Response:
     """Show a bulk retry: how far it has come, and what of it failed, by cause."""
-    return json_response(services().database.run(lambda conn: _shown(conn, retry_id)))
+    return json_response(in_tenant(lambda conn: _shown(conn, retry_id)))
 
 
 def _shown(conn: Connection[Any], retry_id: UUID) -> dict[str, Any]:
@@ -96,13 +96,13 @@ def _shown(conn: Connection[Any], retry_id: UUID) -> dict[str, Any]:
 
 
 def _find(conn: Connection[Any], retry_id: UUID) -> Retry:
-    retry = dlq_retries.find(conn, retry_id, tenant_id=DEFAULT_TENANT)
+    retry = dlq_retries.find(conn, retry_id, tenant_id=tenant_id())
     if retry is None:
         raise Problem("not_found", "there is no bulk retry with this id")
     return retry
 
 
-@routes.add("POST", f"{RETRIES_PATH}/<uuid:retry_id>/cancel", doc=documents.CANCEL_RETRY)
+@routes.add("POST", f"{RETRIES_PATH}/<uuid:retry_id>/cancel", scope=Scope.ADMIN, doc=documents.CANCEL_RETRY)
 def cancel_retry(retry_id: UUID) -> Response:
     """End a bulk retry before its end: after 200 it sends nothing more; what is on its way goes on.
 
@@ -111,11 +111,11 @@ def cancel_retry(retry_id: UUID) -> Response:
     said = read_decision()
 
     def end(conn: Connection[Any]) -> dict[str, Any]:
-        cancelled = dlq_retries.cancel(conn, retry_id, tenant_id=DEFAULT_TENANT, **said)
+        cancelled = dlq_retries.cancel(conn, retry_id, tenant_id=tenant_id(), **said)
         retry = _find(conn, retry_id)
         if not cancelled:
             detail = f"a bulk retry that is {retry.status} cannot be cancelled"
             raise Problem("wrong_state", detail, extra={"state": retry.status})
         return _shown(conn, retry_id)
 
-    return json_response(services().database.run(end))
+    return json_response(in_tenant(end))

@@ -10,33 +10,33 @@ from psycopg import Connection
 
 from api_service import bodies, dead_letter_schemas, paging, queries
 from api_service import dead_letter_documents as documents
-from api_service.accept import DEFAULT_TENANT
+from api_service.callers import Scope
 from api_service.faults import FaultyValueError
 from api_service.problems import Problem
 from api_service.representations import DEAD_LETTERS_PATH, letter_detail, letter_summary, letter_with_actions
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import services
+from api_service.services import in_tenant, tenant_id
 from shared.db import attempts, dlq_actions, dlq_groups, dlq_messages
 from shared.db.dlq_messages import DeadLetter, Filter
 
 routes: Final = Routes("dead letters", "What could not be delivered, and what a person does about it.")
 
 
-@routes.add("GET", DEAD_LETTERS_PATH, doc=documents.LIST_DEAD_LETTERS)
+@routes.add("GET", DEAD_LETTERS_PATH, scope=Scope.ADMIN, doc=documents.LIST_DEAD_LETTERS)
 def list_dead_letters() -> Response:
     """List dead letters, newest first, without their payloads."""
     query = queries.load(queries.DEAD_LETTERS, flask.request.args)
     limit = query["limit"]
     where = Filter(
-        tenant_id=DEFAULT_TENANT,
+        tenant_id=tenant_id(),
         status=query.get("status"),
         failure_class=query.get("failure_class"),
         channel=query.get("channel"),
         fingerprint=query.get("fingerprint"),
         before=_before(query.get("cursor")),
     )
-    letters = services().database.run(lambda conn: dlq_messages.list_page(conn, where, limit=limit + 1))
+    letters = in_tenant(lambda conn: dlq_messages.list_page(conn, where, limit=limit + 1))
     shown, more = letters[:limit], len(letters) > limit
     cursor = paging.dead_letter_cursor((shown[-1].first_failed_at, shown[-1].id)) if more else None
     return json_response({"data": [letter_summary(one) for one in shown], "next_cursor": cursor, "has_more": more})
@@ -49,17 +49,17 @@ def _before(cursor: str | None) -> Any:
         raise queries.fault_in("cursor", error) from error
 
 
-@routes.add("GET", f"{DEAD_LETTERS_PATH}/groups", doc=documents.GROUP_DEAD_LETTERS)
+@routes.add("GET", f"{DEAD_LETTERS_PATH}/groups", scope=Scope.ADMIN, doc=documents.GROUP_DEAD_LETTERS)
 def group() -> Response:
     """Count what has not been resolved by its cause, the largest groups first.
 
     A cause is a failure class, a destination and a reason: its fingerprint is what a retry of the group filters by.
     """
     query = queries.load(queries.GROUPS, flask.request.args)
-    groups, count = services().database.run(
+    groups, count = in_tenant(
         lambda conn: dlq_groups.largest(
             conn,
-            tenant_id=DEFAULT_TENANT,
+            tenant_id=tenant_id(),
             status=query["status"],
             failure_class=query.get("failure_class"),
             channel=query.get("channel"),
@@ -69,7 +69,7 @@ def group() -> Response:
     return json_response({"data": [asdict(one) for one in groups], "groups": count, "has_more": count > len(groups)})
 
 
-@routes.add("GET", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>", doc=documents.SHOW_DEAD_LETTER)
+@routes.add("GET", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>", scope=Scope.ADMIN, doc=documents.SHOW_DEAD_LETTER)
 def show(dead_letter_id: UUID) -> Response:
     """Show a dead letter with its original payload, its attempts, and what persons did about it."""
 
@@ -78,17 +78,19 @@ def show(dead_letter_id: UUID) -> Response:
         history = attempts.history(conn, letter.notification_id) if letter.notification_id else []
         return letter_detail(letter, history, dlq_actions.history(conn, dead_letter_id))
 
-    return json_response(services().database.run(read))
+    return json_response(in_tenant(read))
 
 
 def _find(conn: Connection[Any], dead_letter_id: UUID) -> DeadLetter:
-    letter = dlq_messages.find(conn, dead_letter_id, tenant_id=DEFAULT_TENANT)
+    letter = dlq_messages.find(conn, dead_letter_id, tenant_id=tenant_id())
     if letter is None:
         raise Problem("not_found", "there is no dead letter with this id")
     return letter
 
 
-@routes.add("POST", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>/retry", doc=documents.RETRY_DEAD_LETTER)
+@routes.add(
+    "POST", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>/retry", scope=Scope.ADMIN, doc=documents.RETRY_DEAD_LETTER
+)
 def retry(dead_letter_id: UUID) -> Response:
     """Send a failed dead letter again now, as the next attempt of its notification.
 
@@ -97,13 +99,13 @@ def retry(dead_letter_id: UUID) -> Response:
     said = read_decision()
 
     def replay(conn: Connection[Any]) -> dict[str, Any]:
-        replayed = dlq_actions.replay(conn, dead_letter_id, tenant_id=DEFAULT_TENANT, **said)
+        replayed = dlq_actions.replay(conn, dead_letter_id, tenant_id=tenant_id(), **said)
         letter = _find(conn, dead_letter_id)
         if not replayed:
             raise _not_replayable(letter)
         return letter_with_actions(letter, dlq_actions.history(conn, dead_letter_id))
 
-    return json_response(services().database.run(replay, repeatable=False), 202)
+    return json_response(in_tenant(replay, repeatable=False), 202)
 
 
 def read_decision() -> dict[str, Any]:
@@ -122,7 +124,9 @@ def _not_replayable(letter: DeadLetter) -> Problem:
     return Problem("wrong_state", detail, extra={"state": letter.status})
 
 
-@routes.add("POST", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>/discard", doc=documents.DISCARD_DEAD_LETTER)
+@routes.add(
+    "POST", f"{DEAD_LETTERS_PATH}/<uuid:dead_letter_id>/discard", scope=Scope.ADMIN, doc=documents.DISCARD_DEAD_LETTER
+)
 def discard(dead_letter_id: UUID) -> Response:
     """Resolve a failed dead letter without another attempt, for a reason that is kept.
 
@@ -131,13 +135,11 @@ def discard(dead_letter_id: UUID) -> Response:
     said = dead_letter_schemas.load(dead_letter_schemas.DISCARD, bodies.read_json())
 
     def resolve(conn: Connection[Any]) -> dict[str, Any]:
-        discarded = dlq_actions.discard(
-            conn, dead_letter_id, tenant_id=DEFAULT_TENANT, by=said["by"], note=said["reason"]
-        )
+        discarded = dlq_actions.discard(conn, dead_letter_id, tenant_id=tenant_id(), by=said["by"], note=said["reason"])
         letter = _find(conn, dead_letter_id)
         if not discarded:
             detail = f"a dead letter that is {letter.status} cannot be discarded"
             raise Problem("wrong_state", detail, extra={"state": letter.status})
         return letter_with_actions(letter, dlq_actions.history(conn, dead_letter_id))
 
-    return json_response(services().database.run(resolve))
+    return json_response(in_tenant(resolve))

@@ -7,19 +7,20 @@ from flask import Response
 from psycopg import Connection
 
 from api_service import destination_documents, paging, queries
+from api_service.callers import Scope
 from api_service.faults import FaultyValueError
 from api_service.problems import Problem
 from api_service.representations import DESTINATIONS_PATH, destination_detail, destination_summary
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import services
+from api_service.services import in_tenant
 from shared.db import destinations
 from shared.db.destinations import Filter
 
 routes: Final = Routes("destinations", "Webhook origins and mail servers as the delivery consumers see them.")
 
 
-@routes.add("GET", DESTINATIONS_PATH, doc=destination_documents.LIST_DESTINATIONS)
+@routes.add("GET", DESTINATIONS_PATH, scope=Scope.ADMIN, doc=destination_documents.LIST_DESTINATIONS)
 def list_destinations() -> Response:
     """List the destinations that delivery consumers remember, by name.
 
@@ -33,7 +34,7 @@ def list_destinations() -> Response:
         channel=query.get("channel"),
         after=_after(query.get("cursor")),
     )
-    seen = services().database.run(lambda conn: destinations.list_page(conn, where, limit=limit + 1))
+    seen = in_tenant(lambda conn: destinations.list_page(conn, where, limit=limit + 1))
     shown, more = seen[:limit], len(seen) > limit
     cursor = paging.destination_cursor(shown[-1].destination) if more else None
     return json_response({"data": [destination_summary(one) for one in shown], "next_cursor": cursor, "has_more": more})
@@ -47,7 +48,11 @@ def _after(cursor: str | None) -> str | None:
 
 
 @routes.add(
-    "GET", f"{DESTINATIONS_PATH}/<path:destination>", doc=destination_documents.SHOW_DESTINATION, merge_slashes=False
+    "GET",
+    f"{DESTINATIONS_PATH}/<path:destination>",
+    scope=Scope.ADMIN,
+    doc=destination_documents.SHOW_DESTINATION,
+    merge_slashes=False,
 )
 def show(destination: str) -> Response:
     """Show a destination with what each delivery consumer holds against it. Its name is percent-encoded."""
@@ -59,4 +64,4 @@ def show(destination: str) -> Response:
             raise Problem("not_found", "no delivery consumer remembers a destination of this name")
         return destination_detail(seen[0], destinations.by_consumer(conn, destination))
 
-    return json_response(services().database.run(read))
+    return json_response(in_tenant(read))

@@ -17,14 +17,14 @@ SERVICE: Final = "api_service"
 routes: Final = Routes("health", "For probes and for Prometheus.")
 
 
-@routes.add("GET", "/health/live", "/health/liveness", doc=documents.LIVE)
+@routes.add("GET", "/health/live", "/health/liveness", scope=None, doc=documents.LIVE)
 def live() -> Response:
     """Say that the process answers; touches nothing else."""
     status, body = health_body(SERVICE, {})
     return json_response(body, status)
 
 
-@routes.add("GET", "/health", "/health/ready", "/health/readiness", doc=documents.READY)
+@routes.add("GET", "/health", "/health/ready", "/health/readiness", scope=None, doc=documents.READY)
 def ready() -> Response:
     """Say whether requests can be served: PostgreSQL answers, has the schema, and takes writes."""
     status, body = health_body(SERVICE, run_checks({"postgres": _postgres_fault}))
@@ -38,7 +38,7 @@ def _postgres_fault() -> str | None:
         return error.reason
 
 
-@routes.add("GET", "/metrics", doc=documents.METRICS)
+@routes.add("GET", "/metrics", scope=None, doc=documents.METRICS)
 def scrape() -> Response:
     """Return the counters of all processes of this server, for Prometheus."""
     return Response(metrics.exposition(services().runtime_dir), content_type=CONTENT_TYPE_LATEST)

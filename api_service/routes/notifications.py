@@ -8,7 +8,7 @@ from flask import Response
 from psycopg import Connection
 
 from api_service import accept, bodies, documents, metrics, paging, queries, schemas, sending
-from api_service.accept import DEFAULT_TENANT
+from api_service.callers import Scope
 from api_service.faults import FaultyValueError
 from api_service.idempotency import Answer, KeyedRequest, find_answer, keyed_request
 from api_service.problems import Problem, invalid
@@ -16,7 +16,7 @@ from api_service.representations import NOTIFICATION_PATHS, NOTIFICATIONS_PATH, 
 from api_service.responses import json_response
 from api_service.routing import Routes
 from api_service.sending import SEND, answer_to
-from api_service.services import origin, services
+from api_service.services import in_tenant, origin, services, tenant_id
 from shared.db import attempts, dlq_messages, notification_lists, notifications
 from shared.db.accepting import NewNotification
 from shared.db.notification_lists import Filter, Notification
@@ -25,14 +25,14 @@ from shared.model import Status
 routes: Final = Routes("notifications", "Send notifications and follow them.")
 
 
-@routes.add("POST", *NOTIFICATION_PATHS, doc=documents.SEND)
+@routes.add("POST", *NOTIFICATION_PATHS, scope=Scope.SEND, doc=documents.SEND)
 def send() -> Response:
     """Accept one notification.
 
     202 means that it is stored and will be delivered; it is written together with its outbox row in one transaction.
     """
     body = bodies.read_json()
-    keyed = keyed_request(flask.request.headers, SEND, body, tenant_id=DEFAULT_TENANT)
+    keyed = keyed_request(flask.request.headers, SEND, body, tenant_id=tenant_id())
     try:
         wanted = schemas.load(body, default_webhook_url=services().settings.default_webhook_url)
     except schemas.InvalidRequestError as error:
@@ -45,7 +45,7 @@ def replay_or_refuse(keyed: KeyedRequest | None, problem: Problem) -> Response:
     """Answer a repeat of what was valid when it was accepted, such as a scheduled_for that has passed since."""
     if keyed is None:
         raise problem
-    answer = services().database.run(lambda conn: find_answer(conn, keyed))
+    answer = in_tenant(lambda conn: find_answer(conn, keyed))
     if answer is None:
         raise problem
     metrics.REPLAYS.inc()
@@ -64,10 +64,10 @@ def _respond(answer: Answer) -> Response:
     return json_response(answer.body, answer.status, dict(answer.headers()))
 
 
-@routes.add("GET", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>", doc=documents.SHOW)
+@routes.add("GET", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>", scope=Scope.READ, doc=documents.SHOW)
 def show(notification_id: UUID) -> Response:
     """Show a notification with its attempts."""
-    return json_response(services().database.run(lambda conn: _detail(conn, notification_id)))
+    return json_response(in_tenant(lambda conn: _detail(conn, notification_id)))
 
 
 def _detail(conn: Connection[Any], notification_id: UUID) -> dict[str, Any]:
@@ -79,13 +79,13 @@ def _detail(conn: Connection[Any], notification_id: UUID) -> dict[str, Any]:
 
 
 def _find(conn: Connection[Any], notification_id: UUID) -> Notification:
-    found = notification_lists.find(conn, notification_id, tenant_id=DEFAULT_TENANT)
+    found = notification_lists.find(conn, notification_id, tenant_id=tenant_id())
     if found is None:
         raise Problem("not_found", "there is no notification with this id")
     return found
 
 
-@routes.add("GET", NOTIFICATIONS_PATH, doc=documents.LIST)
+@routes.add("GET", NOTIFICATIONS_PATH, scope=Scope.READ, doc=documents.LIST)
 def list_notifications() -> Response:
     """List notifications, newest first.
 
@@ -93,7 +93,7 @@ def list_notifications() -> Response:
     """
     query = queries.load(queries.NOTIFICATIONS, flask.request.args)
     where, limit = _filter(query), query["limit"]
-    page = services().database.run(lambda conn: notification_lists.list_page(conn, where, limit=limit + 1))
+    page = in_tenant(lambda conn: notification_lists.list_page(conn, where, limit=limit + 1))
     shown, before = page.notifications[:limit], page.next_before
     if len(page.notifications) > limit:
         before = shown[-1].id
@@ -115,7 +115,7 @@ def _filter(query: dict[str, Any]) -> Filter:
             raise queries.fault_in("cursor", error) from error
         high = min(before, high) if high else before
     return Filter(
-        tenant_id=DEFAULT_TENANT,
+        tenant_id=tenant_id(),
         status=query.get("status"),
         channel=query.get("channel"),
         recipient=query.get("recipient"),
@@ -129,18 +129,18 @@ def _first_id_at(instant: Any) -> UUID | None:
     return None if instant is None else UUID(int=max(0, int(instant.timestamp() * 1000)) << 80)
 
 
-@routes.add("POST", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>/cancel", doc=documents.CANCEL)
-@routes.add("DELETE", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>", doc=documents.CANCEL)
+@routes.add("POST", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>/cancel", scope=Scope.SEND, doc=documents.CANCEL)
+@routes.add("DELETE", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>", scope=Scope.SEND, doc=documents.CANCEL)
 def cancel(notification_id: UUID) -> Response:
     """Cancel what has not been claimed for delivery.
 
     After 200 no attempt begins. A repeat answers 200 again.
     """
-    return json_response(services().database.run(lambda conn: _cancel(conn, notification_id)))
+    return json_response(in_tenant(lambda conn: _cancel(conn, notification_id)))
 
 
 def _cancel(conn: Connection[Any], notification_id: UUID) -> dict[str, Any]:
-    cancelled = notifications.cancel(conn, notification_id, tenant_id=DEFAULT_TENANT)
+    cancelled = notifications.cancel(conn, notification_id, tenant_id=tenant_id())
     body = _detail(conn, notification_id)
     if not cancelled:
         raise Problem(

@@ -8,13 +8,13 @@ from flask import Response
 from psycopg import Connection
 
 from api_service import bodies, paging, queries, suppression_documents, suppression_schemas
-from api_service.accept import DEFAULT_TENANT
+from api_service.callers import Scope
 from api_service.faults import FaultyValueError
 from api_service.problems import Problem
 from api_service.representations import SUPPRESSIONS_PATH, suppression_detail, suppression_summary
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import services
+from api_service.services import in_tenant, tenant_id
 from shared.db import suppressions
 from shared.db.suppressions import Filter, Suppression
 
@@ -22,20 +22,20 @@ COUNT_TO: Final = 10_000
 routes: Final = Routes("suppressions", "Recipients nothing is sent to, and what is held for them.")
 
 
-@routes.add("GET", SUPPRESSIONS_PATH, doc=suppression_documents.LIST_SUPPRESSIONS)
+@routes.add("GET", SUPPRESSIONS_PATH, scope=Scope.ADMIN, doc=suppression_documents.LIST_SUPPRESSIONS)
 def list_suppressions() -> Response:
     """List suppressions, newest first, those that were lifted too."""
     query = queries.load(queries.SUPPRESSIONS, flask.request.args)
     limit, active = query["limit"], query.get("active")
     where = Filter(
-        tenant_id=DEFAULT_TENANT,
+        tenant_id=tenant_id(),
         channel=query.get("channel"),
         recipient=query.get("recipient"),
         reason=query.get("reason"),
         active=None if active is None else active is queries.Flag.TRUE,
         before=_before(query.get("cursor")),
     )
-    rows = services().database.run(lambda conn: suppressions.list_page(conn, where, limit=limit + 1))
+    rows = in_tenant(lambda conn: suppressions.list_page(conn, where, limit=limit + 1))
     shown, more = rows[:limit], len(rows) > limit
     cursor = paging.suppression_cursor((shown[-1].created_at, shown[-1].id)) if more else None
     data = [suppression_summary(one) for one in shown]
@@ -49,14 +49,16 @@ def _before(cursor: str | None) -> Any:
         raise queries.fault_in("cursor", error) from error
 
 
-@routes.add("GET", f"{SUPPRESSIONS_PATH}/<uuid:suppression_id>", doc=suppression_documents.SHOW_SUPPRESSION)
+@routes.add(
+    "GET", f"{SUPPRESSIONS_PATH}/<uuid:suppression_id>", scope=Scope.ADMIN, doc=suppression_documents.SHOW_SUPPRESSION
+)
 def show(suppression_id: UUID) -> Response:
     """Show a suppression and how many notifications are held for it."""
 
     def read(conn: Connection[Any]) -> dict[str, Any]:
-        return _detail(conn, suppressions.find(conn, suppression_id, tenant_id=DEFAULT_TENANT))
+        return _detail(conn, suppressions.find(conn, suppression_id, tenant_id=tenant_id()))
 
-    return json_response(services().database.run(read))
+    return json_response(in_tenant(read))
 
 
 def _detail(conn: Connection[Any], found: Suppression | None) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def _detail(conn: Connection[Any], found: Suppression | None) -> dict[str, Any]:
     return suppression_detail(found, suppressions.held_count(conn, found.id, at_most=COUNT_TO))
 
 
-@routes.add("POST", SUPPRESSIONS_PATH, doc=suppression_documents.SUPPRESS)
+@routes.add("POST", SUPPRESSIONS_PATH, scope=Scope.ADMIN, doc=suppression_documents.SUPPRESS)
 def suppress() -> Response:
     """Send nothing to a recipient from now on: its notifications are held.
 
@@ -77,7 +79,7 @@ def suppress() -> Response:
     def add(conn: Connection[Any]) -> dict[str, Any]:
         added = suppressions.add(
             conn,
-            tenant_id=DEFAULT_TENANT,
+            tenant_id=tenant_id(),
             channel=wanted["channel"],
             recipient=wanted["recipient"],
             by=wanted["by"],
@@ -85,10 +87,15 @@ def suppress() -> Response:
         )
         return _detail(conn, added)
 
-    return json_response(services().database.run(add))
+    return json_response(in_tenant(add))
 
 
-@routes.add("POST", f"{SUPPRESSIONS_PATH}/<uuid:suppression_id>/lift", doc=suppression_documents.LIFT_SUPPRESSION)
+@routes.add(
+    "POST",
+    f"{SUPPRESSIONS_PATH}/<uuid:suppression_id>/lift",
+    scope=Scope.ADMIN,
+    doc=suppression_documents.LIFT_SUPPRESSION,
+)
 def lift(suppression_id: UUID) -> Response:
     """Send to a recipient again, first of all what is held for it, in the order accepted.
 
@@ -98,6 +105,6 @@ def lift(suppression_id: UUID) -> Response:
     by = suppression_schemas.load_lift({} if body is None else body)["by"]
 
     def resume(conn: Connection[Any]) -> dict[str, Any]:
-        return _detail(conn, suppressions.lift(conn, suppression_id, tenant_id=DEFAULT_TENANT, by=by))
+        return _detail(conn, suppressions.lift(conn, suppression_id, tenant_id=tenant_id(), by=by))
 
-    return json_response(services().database.run(resume))
+    return json_response(in_tenant(resume))

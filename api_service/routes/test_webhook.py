@@ -17,7 +17,7 @@ MAX_BYTES: Final = 64 * 1024
 routes: Final = Routes("test webhook", "A receiver to try webhooks with. What it keeps ends with the process.")
 
 
-@routes.add("POST", PATH, doc=documents.RECEIVE)
+@routes.add("POST", PATH, scope=None, doc=documents.RECEIVE)
 def receive() -> Response:
     """Keep a JSON body of at most 64 KiB with the headers that matter to a webhook."""
     bodies.require_type(bodies.JSON)
@@ -27,7 +27,7 @@ def receive() -> Response:
     return json_response({"received": True, "number": number})
 
 
-@routes.add("GET", PATH, doc=documents.RECEIVED)
+@routes.add("GET", PATH, scope=None, doc=documents.RECEIVED)
 def received() -> Response:
     """Show what was received, newest first: at most a hundred."""
     return json_response({"data": [_shown(one) for one in services().inbox.received()]})
