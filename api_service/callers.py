@@ -35,6 +35,8 @@ class Caller:
     name: str  # for people: what decisions are noted under
     scopes: frozenset[Scope]
     is_operator: bool = False  # may see what belongs to no tenant
+    limits: str | None = None  # of its key, such as "500/second;1000000/day"; None: those of the settings
+    daily_quota: int | None = None  # notifications a day that are accepted of its tenant; None: any number
 
 
 ANYBODY: Final = Caller(DEFAULT_TENANT, CallerKind.OPEN, "open", "api", frozenset(Scope), is_operator=True)
