@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 
 from api_service.addresses import checked_url
 from api_service.faults import FaultyValueError
-from shared.settings import Environment, Fault, ServiceSettings, read_service, read_topic_prefix
+from shared.key_rings import NamedKey
+from shared.settings import (
+    Environment,
+    Fault,
+    ServiceSettings,
+    read_secrets_keys,
+    read_service,
+    read_topic_prefix,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +25,7 @@ class ApiSettings:
     workers: int  # API_WORKERS: processes; one per core unless set
     threads: int  # API_THREADS: requests one process serves at once, each with a connection of its own
     default_webhook_url: str | None = field(repr=False)  # NOTIFICATION_WEBHOOK_URL: for webhooks without recipient
+    secrets_keys: tuple[NamedKey, ...] = field(default=(), repr=False)  # SECRETS_KEYS: the first seals, all open
 
 
 def read_settings(env: Environment) -> ApiSettings:
@@ -27,6 +36,7 @@ def read_settings(env: Environment) -> ApiSettings:
         workers=env.integer("API_WORKERS", len(os.sched_getaffinity(0)), low=1, high=64),
         threads=env.integer("API_THREADS", 4, low=1, high=64),
         default_webhook_url=_read_default_url(env),
+        secrets_keys=read_secrets_keys(env),
     )
 
 

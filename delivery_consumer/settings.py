@@ -7,8 +7,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
+from shared.key_rings import NamedKey
 from shared.model import Channel
-from shared.settings import Environment, Fault, KafkaSettings, ServiceSettings, read_kafka, read_service
+from shared.settings import (
+    Environment,
+    Fault,
+    KafkaSettings,
+    ServiceSettings,
+    read_kafka,
+    read_secrets_keys,
+    read_service,
+)
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 _SECRET_FORM = "one or two secrets, whsec_ and the base64 of 24 to 64 random bytes"  # noqa: S105 - words for a person
@@ -61,6 +70,7 @@ class Settings:
     webhook: WebhookSettings
     email: EmailSettings
     processes: int = 1  # DELIVERY_PROCESSES: how many deliver, each with the limits above for itself
+    secrets_keys: tuple[NamedKey, ...] = field(default=(), repr=False)  # SECRETS_KEYS: open endpoints' secrets
     in_flight: int = 4_000  # records per topic read and not ended; its partitions pause beyond
 
 
@@ -78,6 +88,7 @@ def read_settings(env: Environment) -> Settings:
         webhook=_read_webhook(env, needed=Channel.WEBHOOK in channels),
         email=_read_email(env, needed=Channel.EMAIL in channels),
         processes=env.integer("DELIVERY_PROCESSES", 1, low=1, high=64),
+        secrets_keys=read_secrets_keys(env),
     )
 
 

@@ -13,6 +13,8 @@ from urllib.parse import quote
 
 from dotenv import load_dotenv
 
+from shared.key_rings import NamedKey, has_a_kid_twice, parse_named_key
+
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 EXIT_BAD_CONFIGURATION = 2
@@ -112,6 +114,16 @@ class Environment:
             return tuple(parse(item.strip()) for item in value.split(",") if item.strip())
 
         return self._parsed(name, parse_all(default), expected, parse_all, secret=secret, shown_default=default)
+
+    def key_ring(self, name: str, *, low: int, high: int) -> tuple[NamedKey, ...]:
+        """Return the keys of a ring written `<kid>:<base64>`, each of `low` to `high` bytes; none by default."""
+        size = f"{low}" if low == high else f"{low} to {high}"
+        expected = f"<kid>:<base64 of {size} random bytes>, several separated by commas, each kid once"
+        keys = self.listed(name, "", expected, lambda item: parse_named_key(item, low=low, high=high), secret=True)
+        if has_a_kid_twice(keys):
+            self.faults.append(Fault(name, "(hidden)", expected))
+            return ()
+        return keys
 
     def networks(self, name: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """Return comma-separated networks such as 10.0.0.0/8; none by default."""
@@ -227,6 +239,11 @@ def read_kafka(env: Environment) -> KafkaSettings:
         topic_prefix=read_topic_prefix(env),
         group_protocol=env.choice("KAFKA_GROUP_PROTOCOL", GroupProtocol.CONSUMER, GroupProtocol),
     )
+
+
+def read_secrets_keys(env: Environment) -> tuple[NamedKey, ...]:
+    """Read the ring that secrets at rest are sealed with, for `shared.secrets.Keyring`: AES-256, so 32 bytes each."""
+    return env.key_ring("SECRETS_KEYS", low=32, high=32)
 
 
 def read_topic_prefix(env: Environment) -> str:
