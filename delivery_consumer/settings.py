@@ -18,6 +18,7 @@ from shared.settings import (
     read_secrets_keys,
     read_service,
 )
+from shared.weak_secrets import is_guessable
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 _SECRET_FORM = "one or two secrets, whsec_ and the base64 of 24 to 64 random bytes"  # noqa: S105 - words for a person
@@ -56,6 +57,7 @@ class EmailSettings:
     tls: SmtpTls  # SMTP_TLS
     timeout_s: float  # SMTP_TIMEOUT_S: one message, connecting included
     connections: int  # SMTP_CONNECTIONS: how many are kept at most
+    ca_file: str | None = None  # SMTP_CA_FILE: who vouches for the host; the system's authorities by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,24 +117,30 @@ def _read_email(env: Environment, *, needed: bool) -> EmailSettings:
     if (name_and_address is not None or needed) and not (_ADDRESS.fullmatch(sender) and sender_name.isprintable()):
         env.faults.append(Fault("SMTP_FROM", name_and_address, "an address, or Name <address>"))
     tls = env.choice("SMTP_TLS", SmtpTls.STARTTLS, SmtpTls)
+    user = env.optional_text("SMTP_USER")
+    if user is not None and tls is SmtpTls.OFF:
+        env.refuse(
+            "SMTP_TLS", tls, "starttls or tls, since there is an SMTP_USER: off would send its password in clear"
+        )
     return EmailSettings(
         host=host or "",
         port=env.integer("SMTP_PORT", 465 if tls is SmtpTls.TLS else 587, low=1, high=65535),
-        user=env.optional_text("SMTP_USER"),
-        password=env.text("SMTP_PASS", "", secret=True) or None,
+        user=user,
+        password=env.secret("SMTP_PASS", user=user),
         sender_name=sender_name,
         sender=sender,
         tls=tls,
         timeout_s=env.seconds("SMTP_TIMEOUT_S", 30, low=1, high=900),
         connections=env.integer("SMTP_CONNECTIONS", 20, low=1, high=200),
+        ca_file=env.ca_file("SMTP_CA_FILE"),
     )
 
 
 def _secret(text: str) -> bytes:
     try:
         key = base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
-    except binascii.Error as error:
-        raise ValueError(text) from error
-    if not text.startswith(_SECRET_PREFIX) or not 24 <= len(key) <= 64:
-        raise ValueError("size")
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64") from None  # the error it had could quote the secret
+    if not text.startswith(_SECRET_PREFIX) or not 24 <= len(key) <= 64 or is_guessable(key):
+        raise ValueError("size, or not random")
     return key

@@ -19,10 +19,11 @@ import orjson
 import psycopg
 
 from outbox_relay.verifying import MOST_LISTED, Report, verify
+from shared.conninfo import read_conninfo
 from shared.db import OUTAGE, DatabaseNotReadyError, connect, readiness_fault
 from shared.db.ledger import FIRST_ID, LAST_ID, id_at
 from shared.db.outages import outage_reason
-from shared.settings import Environment, read_conninfo, settings_or_exit
+from shared.settings import Environment, settings_or_exit
 
 COMMAND: Final = "notify-audit"
 CLEAN, OFFENDERS, MISUSED, NO_VERDICT, BUG = range(5)

@@ -73,6 +73,7 @@ def _common(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 1_000,  # the default of 10 s would add to every outage
         "log.connection.close": False,
+        **settings.security.properties(),
     }
 
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from shared.weak_secrets import is_guessable
+
 _KID: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 
@@ -18,7 +20,7 @@ class NamedKey:
 
 
 def parse_named_key(text: str, *, low: int, high: int) -> NamedKey:
-    """Read `<kid>:<base64>` of `low` to `high` bytes. Raises ValueError, whose message quotes nothing of the key."""
+    """Read `<kid>:<base64>` of `low` to `high` random bytes. Raises ValueError, which quotes nothing of the key."""
     kid, colon, encoded = text.partition(":")
     if not colon or not _KID.fullmatch(kid):
         raise ValueError("no kid")
@@ -26,8 +28,8 @@ def parse_named_key(text: str, *, low: int, high: int) -> NamedKey:
         key = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("not base64") from None  # the error it had could quote the key
-    if not low <= len(key) <= high:
-        raise ValueError("size")
+    if not low <= len(key) <= high or is_guessable(key):
+        raise ValueError("size, or not random")
     return NamedKey(kid, key)
 
 

@@ -171,7 +171,9 @@ def _connect_reason(error: Exception) -> str:
         return "smtp_login_refused"
     if isinstance(error, aiosmtplib.SMTPResponseException):
         return f"smtp_{error.code}" if 400 <= error.code <= 599 else "smtp_bad_answer"
-    if isinstance(error, ssl.SSLError) or type(error) is aiosmtplib.SMTPException:  # the latter: STARTTLS not offered
+    if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):  # the latter: from the first byte
+        return "tls_failed"
+    if type(error) is aiosmtplib.SMTPException:  # STARTTLS is not offered
         return "tls_failed"
     return "connect_failed"
 

@@ -82,7 +82,7 @@ class SmtpPool:
 
     def __init__(self, settings: EmailSettings, *, tls: ssl.SSLContext | None = None) -> None:
         self._settings = settings
-        self._tls = None if settings.tls is SmtpTls.OFF else tls or ssl.create_default_context()
+        self._tls = None if settings.tls is SmtpTls.OFF else tls or ssl.create_default_context(cafile=settings.ca_file)
         self._places = asyncio.Semaphore(settings.connections)
         self._idle: deque[Link] = deque()
         self._goodbyes: set[asyncio.Task[None]] = set()

@@ -203,20 +203,23 @@ class Stack:
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self.ports.smtp),
             "SMTP_TLS": "off",
+            "SMTP_USER": "",  # nobody logs in to the sink; and without TLS a service refuses to
+            "SMTP_PASS": "",
             "SMTP_FROM": self._environ.get("SMTP_FROM") or "notifications@example.org",
-            "WEBHOOK_SECRETS": self._webhook_secrets(),
+            "WEBHOOK_SECRETS": self._secret("WEBHOOK_SECRETS", "webhook-secret", "whsec_"),
+            "SECRETS_KEYS": self._secret("SECRETS_KEYS", "secrets-key", "k1:"),
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # the receiver; every other private address stays refused
             "NOTIFICATION_WEBHOOK_URL": f"http://127.0.0.1:{self.ports.receiver}/hooks/default",
         }
 
-    def _webhook_secrets(self) -> str:
-        """The operator's secrets, or one made once for this data directory."""
-        if given := self._environ.get("WEBHOOK_SECRETS"):
+    def _secret(self, variable: str, file: str, prefix: str) -> str:
+        """The operator's value of a variable, or one made once for this data directory: prefix and 32 random bytes."""
+        if given := self._environ.get(variable):
             return given
-        kept = self.data_dir / "webhook-secret"
+        kept = self.data_dir / file
         if not kept.exists():
             kept.touch(mode=0o600)
-            kept.write_text("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
+            kept.write_text(prefix + base64.b64encode(secrets.token_bytes(32)).decode())
         return kept.read_text()
 
     def _postgres(self) -> None:

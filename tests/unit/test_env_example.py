@@ -85,7 +85,15 @@ def test_secrets_are_marked_as_such() -> None:
     """So that nobody takes them for something to commit."""
     secret = {one.name for one in shown() if one.unit == "secret"}
 
-    assert secret == {"DB_PASS", "SMTP_PASS", "WEBHOOK_SECRETS", "SECRETS_KEYS", "GRAFANA_PASSWORD"}
+    assert secret == {
+        "DB_PASS",
+        "SMTP_PASS",
+        "WEBHOOK_SECRETS",
+        "SECRETS_KEYS",
+        "KAFKA_SASL_PASS",
+        "KAFKA_KEY_PASS",
+        "GRAFANA_PASSWORD",
+    }
 
 
 def test_the_documented_table_is_the_example() -> None:

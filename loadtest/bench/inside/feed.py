@@ -7,9 +7,10 @@ import orjson
 
 from api_service import accept, schemas
 from loadtest.bench.bodies import items
+from shared.conninfo import read_conninfo
 from shared.db import connect
 from shared.records import Topics
-from shared.settings import Environment, read_conninfo, read_topic_prefix
+from shared.settings import Environment, read_topic_prefix
 
 _CHUNK = 1_000
 

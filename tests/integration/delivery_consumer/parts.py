@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from shared.records import Record, encode_record, record_headers, record_key
 from shared.settings import GroupProtocol, KafkaSettings, LogLevel, ServiceSettings
 from tests.servers import Database, FreshTopics
 
-SECRET = b"a secret of thirty-two bytes....".ljust(32, b".")
+SECRET = hashlib.sha256(b"tests").digest()
 Session = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from dlq_consumer.settings import read_settings as read_dlq
 from outbox_relay.settings import read_settings as read_relay
-from shared.settings import Environment, SettingsError, read_conninfo, settings_or_exit
+from shared.conninfo import read_conninfo
+from shared.settings import Environment, SettingsError, settings_or_exit
 
 
 def test_all_faults_are_listed_at_once() -> None:
@@ -62,6 +63,7 @@ def test_defaults_need_no_variable() -> None:
         ({"DB_HOST": "db", "DB_USER": "u@x", "DB_PASS": "p/w", "DB_NAME": "n", "DB_PORT": "6432"},
          "postgresql://u%40x:p%2Fw@db:6432/n"),
         ({"DATABASE_URL": "postgresql://a:b@c/d", "DB_HOST": "ignored"}, "postgresql://a:b@c/d"),
+        ({"DB_SSLMODE": "Require"}, "postgresql://notify@localhost:5432/notifications?sslmode=require"),
     ],
 )  # fmt: skip
 def test_where_postgres_is(variables: dict[str, str], conninfo: str) -> None:
@@ -89,11 +91,13 @@ def test_secret_comes_from_a_file_and_is_in_no_message(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
-    """A missing secret file is named."""
-    env = Environment({"DB_PASS_FILE": str(tmp_path / "none")})
-    read_relay(env)
+    """A missing secret file is named, once; so is one that nothing was written to yet."""
+    (tmp_path / "empty").write_text("\n")
 
-    assert [fault.variable for fault in env.faults] == ["DB_PASS_FILE"]
+    for file in ("none", "empty"):
+        env = Environment({"DB_PASS_FILE": str(tmp_path / file), "DB_PASS": "not this one"})
+        read_relay(env)
+        assert [fault.variable for fault in env.faults] == ["DB_PASS_FILE"]
 
 
 def test_required_text_that_is_missing_is_a_fault() -> None:
@@ -113,6 +117,14 @@ class Colour(enum.StrEnum):
 def test_choices_are_read_in_any_case() -> None:
     """RED is red."""
     assert Environment({"C": "RED"}).choice("C", Colour.RED, Colour) is Colour.RED
+
+
+def test_a_switch_is_on_or_off() -> None:
+    """In the words people use; anything else is a fault, not a no."""
+    env = Environment({"A": "ON", "B": "false", "C": "perhaps"})
+
+    assert [env.switch(name, default=True) for name in "ABCD"] == [True, False, True, True]
+    assert [str(fault) for fault in env.faults] == ["C: 'perhaps'; expected on or off"]
 
 
 def test_bad_start_prints_every_fault_and_exits_2(
