@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-CODE := api_service outbox_relay delivery_consumer dlq_consumer shared infra loadtest tests
+PRODUCT := api_service outbox_relay delivery_consumer dlq_consumer shared
+CODE := $(PRODUCT) infra loadtest tests
 EXTRAS := api relay delivery dlq
 INSTALLED := $(VENV)/.installed
 
@@ -42,10 +43,12 @@ fmt: install  ## format the code
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
 
-lint: install  ## ruff, and the import rules between packages
+lint: install  ## ruff, bandit, our own rules, and the import rules between packages
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml -ll $(PRODUCT) infra loadtest
+	@$(PYTEST) tests/unit/test_own_rules.py -q --no-header
 
 types: install  ## mypy --strict
 	@$(BIN)/mypy $(CODE)

@@ -21,7 +21,7 @@ SKEW_S: Final = 120.0
 class Rule:
     """`broken` is SQL over the facts of one notification; `missing` says which cause it should have, and has not."""
 
-    name: str
+    name: LiteralString
     broken: LiteralString
     missing: LiteralString
 
