@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from email_validator import EmailNotValidError, validate_email
 
 from api_service.faults import FaultyValueError
+from shared.webhooks import PORTS_WITHOUT_HTTP
 
 MAX_URL_CHARS: Final = 2048
 _MAX_EMAIL_CHARS: Final = 254  # RFC 5321 §4.5.3.1.3: a path of 256, less its angle brackets
@@ -25,7 +26,7 @@ _PLAIN_EMAIL: Final = re.compile(
     r"[a-z0-9][a-z0-9_+-]*+(?:\.[a-z0-9_+-]++)*+@(?:[a-z0-9]{1,62}\.){1,3}(?:com|org|net|io|dev|de|fr|eu|uk)"
 )
 _PLAIN_URL: Final = re.compile(
-    r"https?://(?:[a-z0-9][a-z0-9-]{0,61}(?<!-)\.){1,4}[a-z]{2,20}(?::[1-9][0-9]{1,3})?"
+    r"https?://(?:[a-z0-9][a-z0-9-]{0,61}(?<!-)\.){1,4}[a-z]{2,20}(?::8[0-9]{3})?"
     r"(?:/[A-Za-z0-9._~/%=&?:@+,;-]*)?"
 )
 
@@ -80,6 +81,8 @@ def _check_parts(url: str) -> None:
         raise FaultyValueError("url_with_fragment", "a URL must not have a fragment")
     if port == 0 or parts.netloc.endswith(":"):
         raise FaultyValueError("invalid_url", "a port is a number from 1 to 65535")
+    if port in PORTS_WITHOUT_HTTP:
+        raise FaultyValueError("port_not_allowed", "this port speaks something other than HTTP")
     if not host or not _is_host(host):
         raise FaultyValueError("invalid_url", "a URL needs a host name or address")
 

@@ -6,6 +6,7 @@ from typing import Final
 import orjson
 
 from api_service.faults import Fault, FaultyValueError
+from shared.webhooks import is_header_of_ours
 
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 MAX_SUBJECT_CHARS: Final = 998  # RFC 5322 §2.1.1
@@ -15,13 +16,6 @@ _LINE_BREAKING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # An encoded word decodes into whatever its sender wants, line breaks included (CVE-2024-6923), so that a subject with
 # one could add headers of its own. Plain Unicode says the same without it.
 _ENCODED_WORD: Final = re.compile(r"=\?[^?]*\?[^?]*\?")
-_NOT_FOR_WEBHOOKS: Final = frozenset(
-    (
-        *("host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "via", "date"),
-        *("content-length", "content-type", "content-encoding", "accept-encoding", "user-agent", "cookie", "cookie2"),
-        *("forwarded", "notification-attempt", "traceparent", "tracestate"),
-    )
-)
 
 
 def checked_message(text: str) -> str:
@@ -56,7 +50,7 @@ def checked_ordering_key(text: str) -> str:
 
 def webhook_header_fault(name: str, _value: str) -> Fault | None:
     """Say why a webhook does not take a header, None where it does; `name` is in lower case."""
-    if name in _NOT_FOR_WEBHOOKS or name.startswith(("webhook-", "proxy-", "sec-", "x-forwarded-")):
+    if is_header_of_ours(name):
         return Fault("header_not_allowed", "this header is set by the sender or by the connection")
     return None
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
+from shared.webhooks import PORTS_WITHOUT_HTTP
+
 Network = IPv4Network | IPv6Network
 
 _DENIED_V4: Final = tuple(
@@ -40,13 +42,6 @@ _DENIED_V6: Final = tuple(
         "3fff::/20",  # documentation
     )
 )
-DENIED_PORTS: Final = frozenset(
-    {1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
-     111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532,
-     540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1433, 1521, 2049, 2379, 3306, 3389, 5432, 6379, 9042,
-     9092, 9200, 11211, 27017}
-)  # fmt: skip
-"""Ports that speak something other than HTTP; the WHATWG Fetch standard's list and the usual databases."""
 
 
 def is_forbidden(address: str, port: int, allowed: Iterable[Network] = ()) -> bool:
@@ -63,7 +58,7 @@ def is_forbidden(address: str, port: int, allowed: Iterable[Network] = ()) -> bo
         ip = ip.ipv4_mapped
     if any(ip in network for network in allowed if network.version == ip.version):
         return False
-    return port in DENIED_PORTS or _is_denied(ip)
+    return port in PORTS_WITHOUT_HTTP or _is_denied(ip)
 
 
 def _is_denied(ip: IPv4Address | IPv6Address) -> bool:

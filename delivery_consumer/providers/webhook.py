@@ -21,6 +21,7 @@ from delivery_consumer.providers.signing import signature
 from delivery_consumer.providers.transport import Answer, OriginTransport, Target, origin_of
 from delivery_consumer.settings import WebhookSettings
 from shared.records import Record
+from shared.webhooks import is_header_of_ours
 
 USER_AGENT: Final = "notification-pipeline/1"
 MAX_RETRY_AFTER_S: Final = 86_400.0
@@ -29,12 +30,6 @@ _TRANSIENT: Final = frozenset({408, 425, 429})
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
-_RESERVED: Final = frozenset(
-    {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive",
-     "te", "trailer", "upgrade", "expect", "cookie", "accept-encoding", "user-agent", "traceparent",
-     "notification-attempt"}
-)  # fmt: skip
-_RESERVED_PREFIXES: Final = ("webhook-", "proxy-", "sec-")
 
 
 class Transport(Protocol):
@@ -162,8 +157,7 @@ def _judge(answer: Answer, now: float) -> Receipt:
 def _own_headers(record: Record) -> list[tuple[bytes, bytes]]:
     headers = []
     for name, value in record.headers.items():
-        lower = name.lower()
-        if lower in _RESERVED or lower.startswith(_RESERVED_PREFIXES):
+        if is_header_of_ours(name.lower()):
             continue
         if not (isinstance(value, str) and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise PermanentDeliveryError("bad_header")
