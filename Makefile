@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        model chaos crash-test check proof lock up down logs psql clean \
+        test-hostile model chaos crash-test check proof lock up down logs psql clean \
         load-test load-smoke load-stress load-spike load-soak dlq-test report bench
 
 help:  ## list what can be done
@@ -69,6 +69,9 @@ test-integration: install  ## each service against real PostgreSQL and Kafka
 
 test-e2e: install  ## the whole stack as processes, with kill -9 on the way
 	@$(PYTEST) tests/e2e -q
+
+test-hostile: install  ## forbidden addresses that answer, in a network namespace of their own; needs root, iptables
+	@TESTS_IN_NAMESPACE=1 unshare --net --mount $(PYTEST) tests/hostile -q
 
 SEED ?= 1
 MINUTES ?= 3

@@ -1,7 +1,8 @@
 """What tests may ask for: a database cloned from a template, fresh topics, and as much network as their folder has.
 
 `tests/unit` has none. Everything else reaches 127.0.0.1 only, where a real PostgreSQL and a real Apache Kafka are
-started once per session (and shared by the workers of `-n`) when the first test asks for them.
+started once per session (and shared by the workers of `-n`) when the first test asks for them. `tests/hostile` has a
+network of its own, in which every address is a decoy.
 """
 
 import itertools
@@ -27,11 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Close the network to unit tests, and everything but loopback to all others."""
+    """Close the network to unit tests, and everything but loopback to all others outside a network of their own."""
     for item in items:
         if item.path.is_relative_to(TESTS / "unit"):
             item.add_marker(pytest.mark.disable_socket)
-        else:
+        elif not item.path.is_relative_to(TESTS / "hostile"):
             item.add_marker(pytest.mark.allow_hosts(["127.0.0.1", "::1"]))
 
 
