@@ -9,6 +9,9 @@ from api_service.problems import PROBLEMS
 from api_service.queries import SuppressionReason
 from shared.model import Channel, OnUnknown, Outcome, Priority, Status
 
+_WARNINGS: Final = ["mixed_script", "look_alike"]
+_WARNING: Final = "What is odd about the domain: it mixes scripts, or its letters are easily taken for others."
+
 
 class AcceptedSchema(Schema):
     """A notification that has been accepted."""
@@ -17,6 +20,7 @@ class AcceptedSchema(Schema):
     status = word([Status.PENDING, Status.SCHEDULED])
     channel = word(Channel)
     created_at = instant()
+    recipient_warning = text(_WARNING, enum=_WARNINGS)
 
 
 class ErrorSchema(Schema):
@@ -79,6 +83,7 @@ class NotificationSummarySchema(Schema):
     status = word(Status)
     channel = word(Channel)
     recipient = text()
+    recipient_warning = maybe(_WARNING, enum=[*_WARNINGS, None])
     priority = word(Priority)
     attempt = fields.Integer(metadata={"description": "The attempt that waits, runs, or was the last one; from 1."})
     ordering_key = maybe()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 
+from api_service.look_alikes import warning_of
 from shared.db.accepting import NewNotification
 from shared.db.attempts import Attempt
 from shared.db.destinations import Seen, SeenByOne
@@ -51,7 +52,10 @@ def suppression_path(suppression_id: UUID) -> str:
 
 def accepted(new: NewNotification) -> dict[str, Any]:
     """Return what a client is told when its notification has been accepted."""
-    return {"id": new.id, "status": new.status, "channel": new.channel, "created_at": new.created_at}
+    told = {"id": new.id, "status": new.status, "channel": new.channel, "created_at": new.created_at}
+    if warning := warning_of(new.recipient):
+        told["recipient_warning"] = warning
+    return told
 
 
 def summary(notification: Summary) -> dict[str, Any]:
@@ -61,6 +65,7 @@ def summary(notification: Summary) -> dict[str, Any]:
         "status": notification.status,
         "channel": notification.channel,
         "recipient": notification.recipient,
+        "recipient_warning": warning_of(notification.recipient),
         "priority": notification.priority,
         "attempt": notification.attempt,
         "ordering_key": notification.ordering_key,

@@ -76,7 +76,7 @@ class EmailProvider:
                 created_at=record.created_at,
                 extra=record.headers,
             )
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # a value that is no string among them
             raise PermanentDeliveryError("bad_header") from error
 
     async def _transact(self, recipient: str, message: bytes, progress: "_Progress") -> str:
