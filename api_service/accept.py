@@ -10,6 +10,7 @@ Either both are there afterwards or neither is. Nothing here commits, and nothin
 """
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,14 +18,12 @@ from typing import Any, Final, NamedTuple
 
 from psycopg import Connection, errors
 
-from shared.db import accepting, idempotency_keys
+from shared.db import accepting, idempotency_keys, tenancy
 from shared.db.accepting import NewNotification, StoredAnswer
 from shared.model import Channel, OnUnknown, Priority, bucket_of, uuid7, uuid7_unix_ms, uuid_texts
 from shared.records import Topics, encode_fields, record_headers, record_key
 
 DEFAULT_TENANT: Final = "default"
-COPY_FROM_ROWS: Final = 200
-"""From so many rows on, what COPY saves PostgreSQL is worth its round trips."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -120,8 +119,6 @@ def write(conn: Connection[Any], news: Sequence[NewNotification]) -> None:
     """Write prepared notifications, all or none, in one transaction."""
     if len(news) == 1 and news[0].scheduled_for is None:
         accepting.insert(conn, news[0])
-    elif len(news) >= COPY_FROM_ROWS and accepting.can_copy(news):
-        accepting.copy_many(conn, news)
     else:
         accepting.insert_many(conn, news)
 
@@ -140,7 +137,8 @@ def write_keyed(conn: Connection[Any], news: Sequence[NewNotification], answer: 
     Raises psycopg.errors.LockNotAvailable when whoever came first has not ended within the session's lock_timeout.
     """
     while not accepting.insert_many(conn, news, answer):
-        if earlier := idempotency_keys.find(conn, answer.key, tenant_id=answer.tenant_id):
+        find = functools.partial(idempotency_keys.find, key=answer.key, tenant_id=answer.tenant_id)
+        if earlier := tenancy.as_tenant(conn, work=find, tenant_id=answer.tenant_id):
             return earlier
         # It was pruned between the two statements, so the key is free again.
     return answer

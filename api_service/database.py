@@ -28,8 +28,6 @@ instead of waiting two seconds each, and each second one of them looks properly.
 WORK_TIMEOUT_S: Final = 6.0
 """Just above statement_timeout, for servers that neither answer nor close, being frozen or cut off: TCP is content
 while the other kernel acknowledges."""
-COPY_TIMEOUT_S: Final = 2 * WORK_TIMEOUT_S
-"""Of a batch that goes in by two COPY commands, each with a statement_timeout of its own."""
 SESSION_SETTINGS: Final[tuple[LiteralString, ...]] = (
     "SET statement_timeout = '5s'",
     "SET lock_timeout = '2s'",
@@ -76,9 +74,8 @@ class Database:
         *,
         tenant_id: str | None = None,
         repeatable: bool = True,
-        within_s: float = WORK_TIMEOUT_S,
     ) -> T:
-        """Return what `work` returns, on a connection of the pool; one that does not answer `within_s` is broken.
+        """Return what `work` returns, on a connection of the pool; one that does not answer in six seconds is broken.
 
         With a tenant all of it is one transaction, in which no other tenant's rows are seen.
 
@@ -89,14 +86,14 @@ class Database:
         if tenant_id is not None:
             work = functools.partial(tenancy.as_tenant, work=work, tenant_id=tenant_id)
         try:
-            return self._run_once(work, within_s)
+            return self._run_once(work)
         except _BrokenConnectionError as error:
             log.warning("connection_broke")
             self._pool.drain()
             if not repeatable:
                 raise unavailable("connection_broke") from error
         try:
-            return self._run_once(work, within_s)
+            return self._run_once(work)
         except _BrokenConnectionError as error:
             raise unavailable("connection_broke") from error
 
@@ -105,7 +102,7 @@ class Database:
         self._deadlines.close()
         self._pool.close()
 
-    def _run_once(self, work: Callable[[Connection[Any]], T], within_s: float) -> T:
+    def _run_once(self, work: Callable[[Connection[Any]], T]) -> T:
         is_away = time.monotonic() < self._away_until
         try:
             conn = self._pool.getconn(timeout=AWAY_TIMEOUT_S if is_away else POOL_TIMEOUT_S)
@@ -115,7 +112,7 @@ class Database:
             raise unavailable("no_connection") from error
         metrics.CONNECTIONS_IN_USE.inc()
         try:
-            with self._deadlines.on(lambda: _break(conn), within_s):
+            with self._deadlines.on(lambda: _break(conn), WORK_TIMEOUT_S):
                 return work(conn)
         except psycopg.Error as error:
             if conn.broken:

@@ -5,7 +5,6 @@ from typing import Final
 
 from api_service import metrics
 from api_service.accept import write_once
-from api_service.database import COPY_TIMEOUT_S, WORK_TIMEOUT_S
 from api_service.idempotency import Answer, KeyedRequest, accept_once
 from api_service.representations import NOTIFICATIONS_PATH, accepted, notification_path
 from api_service.responses import dumps
@@ -29,8 +28,7 @@ def send(services: Services, keyed: KeyedRequest | None, news: Sequence[NewNotif
     if keyed is not None:
         answer = services.database.run(lambda conn: accept_once(conn, keyed, news, answer))
     else:
-        within_s = WORK_TIMEOUT_S if len(news) == 1 else COPY_TIMEOUT_S
-        services.database.run(lambda conn: write_once(conn, news), within_s=within_s)
+        services.database.run(lambda conn: write_once(conn, news))
     if answer.replayed:
         metrics.REPLAYS.inc()
     else:

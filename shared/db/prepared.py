@@ -11,9 +11,20 @@ from typing import Any, Final, LiteralString, NamedTuple
 from weakref import WeakSet
 
 from psycopg import Connection, DataError, OperationalError, errors, pq
+from psycopg.adapt import Dumper
+
+from shared.db.binary import Binary
 
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
 _NO_SUCH_STATEMENT: Final = b"26000"
+
+
+class _BinaryDumper(Dumper):
+    format = pq.Format.BINARY
+    oid = 0  # what the statement says
+
+    def dump(self, obj: Binary) -> Binary:
+        return obj
 
 
 class _Statement(NamedTuple):
@@ -24,7 +35,7 @@ class _Statement(NamedTuple):
 
 
 def execute(conn: Connection[Any], query: LiteralString, values: Mapping[str, str | bytes | None]) -> int:
-    """Run a statement, its parameters named: text as PostgreSQL reads it, or bytes of a bytea.
+    """Run a statement, its parameters named: text as PostgreSQL reads it, bytes of a bytea, or Binary.
 
     Return how many rows it has written or found, -1 where a pipeline does not know yet; what is in them is not for who
     asks so.
@@ -36,7 +47,9 @@ def execute(conn: Connection[Any], query: LiteralString, values: Mapping[str, st
     if conn.autocommit and _waits_for_nothing(conn.pgconn):
         with conn.lock:
             return _execute_alone(conn, _statement(query), values)
-    return conn.execute(query, values).rowcount
+    cursor = conn.cursor()
+    cursor.adapters.register_dumper(Binary, _BinaryDumper)
+    return cursor.execute(query, values).rowcount
 
 
 def _waits_for_nothing(pgconn: pq.abc.PGconn) -> bool:

@@ -10,7 +10,7 @@ import orjson
 
 from tests.chaos.config import Config
 from tests.chaos.ledger import Ledger, now
-from tests.chaos.load import BULK, Drawer, Item, Request, digest
+from tests.chaos.load import Drawer, Item, Request, digest
 from tests.chaos.producer import PATH, Answer, Producer
 
 CANCEL_TIMEOUTS = 3
@@ -94,22 +94,18 @@ class Asking:
         """Several of them."""
         return [self.hook(target, **more) for _ in range(count)]
 
-    def bulk(self) -> list[Item]:
-        """As many as are written by COPY where they have no key, some of them in order."""
-        return [*self.hooks(BULK[0] - 30), *(self.mail() for _ in range(10)), *self.ordered("bulk", 20)]
-
     def ordered(self, name: str, count: int) -> list[Item]:
         """Webhooks of four keys in turn."""
         return [self.hook(ordering_key=f"{name}-{n % 4}") for n in range(count)]
 
     def mixed(self) -> Iterator[tuple[list[Item], bool]]:
-        """Requests of every kind, and whether each goes under a key: single, batch, large batch, mail, scheduled,
-        expiring, ordered, refused, held. The first are each written in a way of their own.
+        """Requests of every kind, and whether each goes under a key: single, batch, mail, scheduled, expiring, ordered,
+        refused, held. The first four are one and many, without a key and with one.
         """
         yield [self.hook()], False
         yield [*self.hooks(14), *(self.mail() for _ in range(5)), *self.hooks(2, "slow")], True
         yield [self.mail()], True
-        yield self.bulk(), False
+        yield [*self.hooks(100), *(self.mail() for _ in range(10)), *self.ordered("unkeyed", 20)], False
         yield [*self.hooks(4), self.hook(expires_in=20), self.hook(scheduled_for=after(0.5))], False
         yield [self.hook(ordering_key=f"order-{n % 3}") for n in range(9)], True
         yield [self.hook(scheduled_for=after(0.6 + 0.1 * n)) for n in range(6)], True

@@ -35,6 +35,10 @@ def _retried(_arguments: tuple[Any, ...], result: Any) -> bool:
     return bool(result.retried)
 
 
+def _without_key(arguments: tuple[Any, ...], _result: Any) -> bool:
+    return len(arguments) == 2  # insert_many(conn, news)
+
+
 def _acknowledged(arguments: tuple[Any, ...], _result: Any) -> bool:
     return arguments[1] is None  # Pump._on_commit(self, error, places)
 
@@ -52,7 +56,7 @@ class CrashPoint:
     of: Literal["itself", "its master"] = "itself"
 
 
-_ACCEPTING = tuple(Place("shared.db.accepting", name) for name in ("insert", "insert_many", "copy_many"))
+_ACCEPTING = tuple(Place("shared.db.accepting", name) for name in ("insert", "insert_many"))
 _SENDING = (
     Place("delivery_consumer.providers.webhook", "WebhookProvider.send"),
     Place("delivery_consumer.providers.email", "EmailProvider.send"),
@@ -74,16 +78,8 @@ POINTS: tuple[CrashPoint, ...] = (
         "I1, I2: one that was served in front of Flask, stored and not answered", _some_result,
     ),
     CrashPoint(
-        "api_between_copies", "api_service", "before", (Place("shared.db.accepting", "_copy_outbox"),),
-        "I1: a batch is copied, its outbox rows are not; neither is there",
-    ),
-    CrashPoint(
-        "api_before_copy_commit", "api_service", "after", (Place("shared.db.accepting", "_copy_outbox"),),
-        "I1: both are copied, not committed; neither is there",
-    ),
-    CrashPoint(
-        "api_after_copy", "api_service", "after", (Place("shared.db.accepting", "copy_many"),),
-        "I1, I5: committed, not answered, and without a key nobody asks again; it is there whole",
+        "api_after_batch", "api_service", "after", (Place("shared.db.accepting", "insert_many"),),
+        "I1, I5: committed, not answered, and without a key nobody asks again; it is there whole", _without_key,
     ),
     CrashPoint(
         "api_after_cancel", "api_service", "after", (Place(_NOTIFICATIONS, "cancel"),),

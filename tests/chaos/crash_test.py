@@ -27,7 +27,7 @@ _QUIET_S = 60.0
 _MUTANT_QUIET_S = 25.0
 _SHOWN = 3
 # Scenarios that the matrix contains already; they are for mutants.
-_IN_MATRIX = frozenset({"killed_between_copies", "killed_after_yes", "killed_before_send", "killed_before_track"})
+_IN_MATRIX = frozenset({"killed_after_yes", "killed_before_send", "killed_before_track"})
 
 
 @dataclass(slots=True)

@@ -15,9 +15,6 @@ from tests.chaos.plan import Destination
 KEYS_PER_PRODUCER = 20
 BATCH = (20, 120)
 BATCHES_AMONG_REQUESTS = 0.45
-# Batches without a key that are written by COPY: so many items, none scheduled, none with a lifetime from now on.
-BULK = (200, 260)
-BULK_AMONG_UNKEYED_BATCHES = 0.5
 # Mail by what its recipient makes the server do, see tests/chaos/smtp.py; few enough that the host's breaker is closed.
 MAIL: dict[str, float] = {
     "ok": 0.90, "drop": 0.02, "silent": 0.01, "cut": 0.015, "s451": 0.025, "s452": 0.01, "s550": 0.01, "s554": 0.01,
@@ -87,18 +84,17 @@ class Drawer:
             return Request(number, "invalid", invalid=rng.choice(_INVALID))
         batch = rng.random() < BATCHES_AMONG_REQUESTS
         keyed = rng.random() < 0.8
-        bulk = batch and not keyed and rng.random() < BULK_AMONG_UNKEYED_BATCHES
-        count = rng.randint(*(BULK if bulk else BATCH)) if batch else 1
+        count = rng.randint(*BATCH) if batch else 1
         repeat = rng.choice(("same", "same", "other")) if keyed and rng.random() < 0.05 else None
         return Request(
             number=number,
             kind="batch" if batch else "single",
-            items=[self._item(f"{self._producer}-{number}-{index}", at_once=bulk) for index in range(count)],
+            items=[self._item(f"{self._producer}-{number}-{index}") for index in range(count)],
             key=f"chaos-{self._producer}-{number}-{rng.getrandbits(40):x}" if keyed else None,
             repeat=repeat,
         )
 
-    def _item(self, token: str, *, at_once: bool) -> Item:
+    def _item(self, token: str) -> Item:
         rng = self._rng
         mail = rng.random() < 0.1
         body: dict[str, Any] = {"message": f"{token} {self._text()}"}
@@ -118,24 +114,22 @@ class Drawer:
             body["priority"] = rng.choice(("high", "urgent", "low"))
         if rng.random() < 0.05:
             body["on_unknown"] = "hold"
-        cancel_after_s = self._in_time(body, mail=mail, at_once=at_once)
+        cancel_after_s = self._in_time(body, mail=mail)
         found = digest(body.get("subject"), body["message"], body.get("payload"), body.get("metadata"))
         return Item(token, body, found, target, cancel_after_s)
 
-    def _in_time(self, body: dict[str, Any], *, mail: bool, at_once: bool) -> float | None:
-        """Order, schedule, expiry, the last two unless it is `at_once`; return after how long it is cancelled, if at
-        all.
-        """
+    def _in_time(self, body: dict[str, Any], *, mail: bool) -> float | None:
+        """Order, schedule, expiry; return after how long it is cancelled, if at all."""
         rng, ahead_s, present = self._rng, 0.0, datetime.now(UTC)
         which = rng.random()
         if which < 0.1:
             # A channel has its own topic, so a key is one channel's.
             lane = "m" if mail else "w"
             body["ordering_key"] = f"k{self._producer}-{lane}{rng.randrange(KEYS_PER_PRODUCER)}"
-        elif which < 0.2 and not at_once:
+        elif which < 0.2:
             ahead_s = rng.uniform(1, 20)
             body["scheduled_for"] = (present + timedelta(seconds=ahead_s)).isoformat()
-        if rng.random() < 0.05 and not at_once:
+        if rng.random() < 0.05:
             if ahead_s:
                 body["expires_at"] = (present + timedelta(seconds=ahead_s + rng.uniform(0.5, 10))).isoformat()
             else:

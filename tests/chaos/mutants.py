@@ -281,15 +281,18 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # The API
     _mutant(
-        "commit_between_copies",
-        "the notifications of a large batch are committed before their outbox rows are written",
-        "killed_between_copies", "I1, I5", "not_ended",
+        "outbox_after_commit",
+        "the outbox rows of a batch are written by a second statement, once the first has been committed",
+        "answers_lost", "I1, I5", "not_ended",
+        ("shared.db.accepting", "               AND pg_current_xact_id() IS NOT NULL\n", "               AND false\n"),
         (
             "shared.db.accepting",
-            "        _copy_notifications(cursor, notifications)\n        _copy_outbox(cursor, outbox)\n",
-            "        _copy_notifications(cursor, notifications)\n"
-            "    with conn.transaction(), conn.cursor() as cursor:\n"
-            "        _copy_outbox(cursor, outbox)\n",
+            "    return prepared.execute(conn, query, _columns(news) | _kept(answer)) > 0\n",
+            "    written = prepared.execute(conn, query, _columns(news) | _kept(answer)) > 0\n"
+            "    if written:\n"
+            "        outbox = query.partition('o AS (')[2].partition('AND (')[0]\n"
+            "        prepared.execute(conn, outbox, _columns(news))\n"
+            "    return written\n",
         ),
     ),
     _mutant(

@@ -41,30 +41,20 @@ class Statements:
 
     framing: Framing = field(default_factory=lambda: Framing(untyped=True))
     _prepared: dict[bytes, str] = field(default_factory=dict)
-    _last: str = ""
 
     def sent(self, chunk: bytes) -> list[str]:
-        """Return the texts of the statements that these bytes complete the execution of, in order.
-
-        That of a COMMIT tells what it is for: `COMMIT after` and the statement before it.
-        """
+        """Return the texts of the statements that these bytes complete the execution of, in order."""
         texts: list[str] = []
         for kind, body in self.framing.messages(chunk):
             if kind == b"Q":
-                texts.append(self._told(_text(body)))
+                texts.append(_text(body))
             elif kind == b"P":
                 name, _, rest = body.partition(b"\0")
                 self._prepared[name] = _text(rest)
             elif kind == b"B":
                 _portal, _, rest = body.partition(b"\0")
-                texts.append(self._told(self._prepared.get(rest.partition(b"\0")[0], "")))
+                texts.append(self._prepared.get(rest.partition(b"\0")[0], ""))
         return texts
-
-    def _told(self, text: str) -> str:
-        if text == "COMMIT":
-            return f"COMMIT after {self._last}"
-        self._last = text
-        return text
 
 
 @dataclass(slots=True)

@@ -123,18 +123,6 @@ def _batch(rig: Rig, plan: Plan) -> list[Contender]:
     path = f"{PATH}/batch"
     requests = [post(path, body) for body in bodies]
 
-    def server(name: str, what: str, *exchange: str) -> Contender:
-        return HttpServer(
-            installation,
-            name,
-            what,
-            requests,
-            connections=BATCH_CONNECTIONS,
-            seconds=plan.pick(8.0, 0.5),
-            exchange=exchange,
-            work_per_answer=BATCH_ITEMS,
-        )
-
     def copy(connections: int) -> Contender:
         return CopyBatches(
             installation, requests, batches=plan.pick(120, 4), passes=plan.pick(3, 1), connections=connections
@@ -142,8 +130,15 @@ def _batch(rig: Rig, plan: Plan) -> list[Contender]:
 
     return [
         copy(1),
-        server("ours", f"POST {path}, {BATCH_ITEMS} items a request, {BATCH_CONNECTIONS} connections"),
-        server("ours, jsonb", "the same, written by the statement for keyed batches", "jsonb"),
+        HttpServer(
+            installation,
+            "ours",
+            f"POST {path}, {BATCH_ITEMS} items a request, {BATCH_CONNECTIONS} connections",
+            requests,
+            connections=BATCH_CONNECTIONS,
+            seconds=plan.pick(8.0, 0.5),
+            work_per_answer=BATCH_ITEMS,
+        ),
         copy(BATCH_CONNECTIONS),
     ]
 

@@ -24,7 +24,8 @@ class CopyBatches:
     """Writes chunks of a thousand rows per table, each chunk a transaction of two COPY commands.
 
     The rows are those the API wrote for the same requests, fetched back once and kept as the bytes COPY takes: no
-    validation, no ids, no JSON, nothing but the database and the driver.
+    validation, no ids, no JSON, nothing but the database and the driver. The tables' owner writes them: COPY FROM is
+    refused where row-level security binds.
     """
 
     def __init__(

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from infra.local.kafka import Kafka
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
 
 # What tells each of the statements that must survive a lost answer.
 STATEMENTS = {
-    "accept": "INSERT INTO notifications (",
-    "copy": "COPY outbox (",
-    "copied": "COMMIT after COPY outbox (",
+    "accept": "INSERT INTO notifications (",  # one or many
     "claim": "INSERT INTO delivery_attempts",
     "end": "UPDATE delivery_attempts a",  # write-back, rescue and renewal
     "delete": "DELETE FROM outbox",
@@ -43,8 +40,7 @@ def install_kafka(topology: "Topology", settings: Mapping[str, str | int]) -> No
 def install_postgres(topology: "Topology") -> None:
     """Have the services reach PostgreSQL through a proxy; between its start and theirs."""
     proxy = Proxy(topology.supervisor, POSTGRES, target_port=topology.postgres.port, protocol="postgres").start()
-    direct = topology.database_url_for("")
-    topology.database_urls[""] = direct.replace(f":{topology.postgres.port}/", f":{proxy.port}/")
+    topology.database_port = proxy.port
     topology.proxies[POSTGRES] = proxy
 
 
@@ -94,14 +90,6 @@ class CutAt(_ThroughProxy):
         return "answers_swallowed" if self.rule().kind == "cut_after" else "cut_before"
 
 
-class CutAtCopy(CutAt):
-    """The same at the COPY of a large batch, of which there are few: between its two commands, or at its COMMIT."""
-
-    def rule(self) -> Rule:
-        """Each time."""
-        return replace(super().rule(), probability=1.0)
-
-
 class CutAtRandom(_ThroughProxy):
     """Connections are cut at any moment."""
 
@@ -140,8 +128,6 @@ KINDS = (
         for statement in ("accept", "claim", "end", "delete", "requeue", "track")
         for when in ("before", "after")
     ),
-    Kind("postgres_cut_before_copy", (POSTGRES,), CutAtCopy, 0.4, (3.0, 8.0)),
-    Kind("postgres_cut_after_copied", (POSTGRES,), CutAtCopy, 0.4, (3.0, 8.0)),
     Kind("postgres_cut_random", (POSTGRES,), CutAtRandom, 0.8, (0.5, 3.0)),
     Kind("postgres_blackhole", (POSTGRES,), Blackhole, 0.5, (0.5, 5.0)),
     Kind("postgres_refuse", (POSTGRES,), Refuse, 0.5, (0.3, 4.0)),

@@ -129,12 +129,8 @@ def test_a_batch_is_accepted_whole(client: FlaskClient, database: Database) -> N
     assert relayed == [one["id"] for one in body["notifications"] if one["status"] == "pending"]
 
 
-@pytest.mark.parametrize("copy_from_rows", [1, 1000])
-def test_a_batch_is_the_same_by_copy(
-    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch, copy_from_rows: int
-) -> None:
-    """Which way it is written shows nowhere."""
-    monkeypatch.setattr(accept, "COPY_FROM_ROWS", copy_from_rows)
+def test_a_batch_is_published_as_it_came(client: FlaskClient, database: Database) -> None:
+    """Each item in its place, with its key and its trace."""
     batch = [WEBHOOK | {"payload": {"n": n}, "ordering_key": f"k{n % 7}"} for n in range(300)]
 
     response = client.post(f"{PATH}/batch", json=batch, headers={"traceparent": TRACE})

@@ -1,5 +1,6 @@
-"""Accepting one by one, in one statement, and by COPY: the same rows, the same promises."""
+"""Accepting one by one and many at once: the same rows, the same promises."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,13 @@ def one_by_one(conn: Conn, news: Sequence[NewNotification]) -> None:
         accepting.insert(conn, new)
 
 
-WAYS: list[Accept] = [one_by_one, accepting.insert_many, accepting.copy_many]
-each_way = pytest.mark.parametrize("way", WAYS, ids=["insert", "insert_many", "copy_many"])
+def by_origin(conn: Conn, news: Sequence[NewNotification]) -> None:
+    """As batches are: each of one origin."""
+    for _, some in itertools.groupby(news, lambda one: (one.traceparent, one.correlation_id)):
+        accepting.insert_many(conn, list(some))
+
+
+each_way = pytest.mark.parametrize("way", [one_by_one, by_origin], ids=["insert", "insert_many"])
 
 
 def variety(new: New) -> list[NewNotification]:
@@ -90,40 +96,61 @@ def test_each_way_ends_with_the_callers_transaction(conn: Conn, other: Conn, new
     assert rows(conn, "SELECT (SELECT count(*) FROM notifications), (SELECT count(*) FROM outbox)") == [(0, 0)]
 
 
-def test_copy_refuses_what_it_cannot_write(conn: Conn, new: New) -> None:
-    """A schedule, and a lifetime by PostgreSQL's clock."""
-    later = new(scheduled_for=datetime.now(UTC) + timedelta(hours=1))
-    for one in (later, new(expires_in_s=60.0)):
-        assert not accepting.can_copy([new(), one])
-        with pytest.raises(ValueError, match="pending"):
-            accepting.copy_many(conn, [new(), one])
+def test_many_that_end_halfway_leave_nothing(conn: Conn, other: Conn, new: New) -> None:
+    """A backend that dies takes all of them with it; what is tried again is written once."""
+    news = [new() for _ in range(3)]
+    conn.execute(
+        """
+        CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+    """,
+        prepare=False,
+    )
+    conn.execute("CREATE TRIGGER die AFTER INSERT ON notifications FOR EACH STATEMENT EXECUTE FUNCTION die()")
+
+    with pytest.raises(psycopg.OperationalError):
+        accepting.insert_many(other, news)
+    left = rows(conn, "SELECT (SELECT count(*) FROM notifications), (SELECT count(*) FROM outbox)")
+    conn.execute("DROP TRIGGER die ON notifications")
+    accepting.insert_many(conn, news)
+
+    assert left == [(0, 0)]
+    assert rows(conn, "SELECT (SELECT count(*) FROM notifications), (SELECT count(*) FROM outbox)") == [(3, 3)]
+
+
+def test_many_are_of_one_origin(conn: Conn, new: New) -> None:
+    """Those of several tenants or traces are refused, as is nothing at all."""
+    for news in ([new(), new(tenant_id="acme")], [new(), new(traceparent=TRACE)], [new(), new(correlation_id="c")], []):
+        with pytest.raises(ValueError, match="one"):
+            accepting.insert_many(conn, news)
 
     assert rows(conn, "SELECT count(*) FROM notifications") == [(0,)]
 
 
-def test_copy_that_ends_halfway_leaves_nothing(
-    conn: Conn, other: Conn, new: New, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A backend that dies between the two commands takes the first with it; what is tried again is written once."""
-    news, copy_outbox = variety(new), accepting._copy_outbox
-    pid = other.info.backend_pid
+def test_many_may_be_scheduled_and_expire_by_either_clock(conn: Conn, new: New) -> None:
+    """In one request with others: each has what it asked for, and only what is pending is published."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    news = [new(), new(scheduled_for=later), new(expires_at=later), new(expires_in_s=60.0), new(ordering_key="k")]
 
-    def die(*_: Any) -> None:
-        conn.execute("SELECT pg_terminate_backend(%s)", (pid,))
-        monkeypatch.setattr(accepting, "_copy_outbox", copy_outbox)
-        other.execute("SELECT 1")
+    accepting.insert_many(conn, news)
 
-    monkeypatch.setattr(accepting, "_copy_outbox", die)
-    with pytest.raises(psycopg.OperationalError):
-        accepting.copy_many(other, news)
-    left = rows(conn, "SELECT count(*) FROM notifications")
-    accepting.copy_many(conn, news)
+    found = rows(
+        conn, "SELECT status, scheduled_for, expires_at - now() < interval '2 minutes' FROM notifications ORDER BY id"
+    )
+    assert found == [
+        ("pending", None, None),
+        ("scheduled", later, None),
+        ("pending", None, False),
+        ("pending", None, True),
+        ("pending", None, None),
+    ]
+    assert rows(conn, "SELECT notification_id, due_at FROM outbox_due") == [(news[1].id, later)]
+    published = rows(conn, "SELECT notification_id FROM outbox ORDER BY seq")
+    assert published == [(news[n].id,) for n in (0, 2, 3, 4)]
 
-    assert left == [(0,)]
-    assert rows(conn, "SELECT (SELECT count(*) FROM notifications), (SELECT count(*) FROM outbox)") == [(7, 7)]
 
-
-def test_copy_has_its_xid_before_it_takes_a_number(conn: Conn, other: Conn, new: New) -> None:
+@each_way
+def test_the_xid_is_there_before_a_number_is_taken(conn: Conn, other: Conn, new: New, way: Accept) -> None:
     """The relay gives a gap up once all transactions have ended that were under way when it saw it."""
     pid = other.info.backend_pid
     waits = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
@@ -131,8 +158,8 @@ def test_copy_has_its_xid_before_it_takes_a_number(conn: Conn, other: Conn, new:
     numbers = "SELECT pg_sequence_last_value(pg_get_serial_sequence('outbox', 'seq')::regclass)"
     with ThreadPoolExecutor(1) as threads:
         with conn.transaction():
-            conn.execute("LOCK TABLE outbox")
-            writing = threads.submit(accepting.copy_many, other, [new()])
+            conn.execute("ALTER SEQUENCE outbox_seq_seq INCREMENT BY 1")  # nextval waits for its end
+            writing = threads.submit(way, other, [new()])
             while conn.execute(waits, (pid,)).fetchone() == (0,):
                 time.sleep(0.01)
             seen = conn.execute(xids, (pid,)).fetchone(), conn.execute(numbers).fetchone()

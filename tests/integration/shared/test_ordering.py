@@ -89,7 +89,8 @@ def test_what_came_early_is_published_when_its_turn_comes(conn: Conn, new: New) 
     """The record that was dropped is carried again, byte for byte, and one at a time."""
     first = new(ordering_key="k")
     second, third = new(ordering_key="k", traceparent="00-x", correlation_id="c"), new(ordering_key="k")
-    accepting.insert_many(conn, [first, second, third])
+    for one in (first, second, third):
+        accepting.insert(conn, one)
     conn.execute("DELETE FROM outbox")
     assert ask(conn, third, second) == ["early", "early"]
     assert ask(conn, first) == ["claimed"]

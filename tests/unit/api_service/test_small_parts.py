@@ -93,19 +93,14 @@ LATER = datetime.now(UTC) + timedelta(hours=1)
         (1, {"expires_in": 60}, "insert"),
         (1, {"scheduled_for": LATER.isoformat()}, "insert_many"),
         (2, {}, "insert_many"),
-        (199, {}, "insert_many"),
-        (200, {}, "copy_many"),
-        (200, {"expires_at": LATER.isoformat()}, "copy_many"),
-        (200, {"expires_in": 60}, "insert_many"),
-        (200, {"scheduled_for": LATER.isoformat()}, "insert_many"),
     ],
 )
 def test_what_is_prepared_is_written_in_the_cheapest_way_there_is(
     count: int, fields: dict[str, object], way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One statement for one, jsonb for some, COPY for many; a schedule or PostgreSQL's clock rules COPY out."""
+    """One that is published at once has a statement of its own."""
     chosen: list[str] = []
-    for name in ("insert", "insert_many", "copy_many"):
+    for name in ("insert", "insert_many"):
         monkeypatch.setattr(accepting, name, lambda *_, name=name: chosen.append(name))
     request = schemas.load({"channel": "email", "recipient": "a@example.com", "message": "m"} | fields)
 

@@ -6,10 +6,7 @@ from random import Random
 
 import pytest
 
-from api_service import accept, schemas
-from api_service.accept import COPY_FROM_ROWS, Origin
-from shared.db import accepting
-from shared.records import Topics
+from api_service import schemas
 from tests.chaos.asking import Asking
 from tests.chaos.load import MAIL, Drawer, Item, Request
 from tests.chaos.plan import draw_destinations
@@ -65,25 +62,16 @@ def test_a_key_is_one_channel_s_and_is_never_scheduled() -> None:
     assert all(len(found) == 1 for found in channels.values())
 
 
-def goes_by_copy(items: list[Item]) -> bool:
-    """Whether the API writes a batch of these without a key by COPY."""
-    wanted = [schemas.load(item.body) for item in items]
-    news = accept.prepare_many(wanted, topics=Topics(), origin=Origin())
-    return len(news) >= COPY_FROM_ROWS and accepting.can_copy(news)
+def test_one_and_many_are_asked_for_with_a_key_and_without() -> None:
+    found = Counter((request.kind, request.key is not None) for request in requests(1))
+
+    assert all(found[kind, keyed] > 3 for kind in ("single", "batch") for keyed in (True, False))
 
 
-def test_some_batches_are_written_by_copy() -> None:
-    """And some without a key are not."""
-    unkeyed = [one.items for one in requests(1, 400) if one.kind == "batch" and one.key is None]
-
-    assert {goes_by_copy(items) for items in unkeyed} == {True, False}
-
-
-def test_a_crash_test_asks_in_every_way_of_writing() -> None:
-    """The first one single and without a key, then one with each key and without, and one by COPY, at every round."""
+def test_a_crash_test_asks_for_one_and_many_with_a_key_and_without() -> None:
+    """These four first, in every round."""
     behaviours = ("ok", "slow", "http_503", "gone", "ambiguous")
     asked = list(Asking({name: ["127.31.9.1"] for name in behaviours}, 20_000).mixed())
-    by_copy = [goes_by_copy(items) for items, keyed in asked if not keyed and len(items) > 1]
 
-    assert [(len(items) > 1, keyed) for items, keyed in asked[:3]] == [(False, False), (True, True), (False, True)]
-    assert sorted(by_copy) == [False, True]
+    ways = [(len(items) > 1, keyed) for items, keyed in asked[:4]]
+    assert ways == [(False, False), (True, True), (False, True), (True, False)]

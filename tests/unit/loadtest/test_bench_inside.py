@@ -13,7 +13,6 @@ from tests.dockerfiles import REPOSITORY
     ("module", "name"),
     [
         ("api_service.accept", "write"),
-        ("api_service.accept", "COPY_FROM_ROWS"),
         ("api_service.app", "Direct"),
         ("outbox_relay.relay", "ensure_topics"),
         ("delivery_consumer.service", "build_providers"),
@@ -27,6 +26,6 @@ def test_what_is_exchanged_is_there(module: str, name: str) -> None:
 def test_stages_ask_for_exchanges_that_exist() -> None:
     """By their names."""
     stage = (REPOSITORY / "loadtest/bench/stages/accept.py").read_text()
-    asked = set(re.findall(r'"(two-inserts|behind-flask|jsonb)"', stage))
+    asked = set(re.findall(r'"(two-inserts|behind-flask)"', stage))
 
     assert asked == set(_EXCHANGES)
