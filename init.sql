@@ -535,6 +535,7 @@ CREATE TABLE IF NOT EXISTS users (
   last_login_at timestamptz
 );
 CREATE INDEX IF NOT EXISTS users_listed ON users (tenant_id, created_at, id);
+COMMENT ON INDEX users_listed IS 'Listing a tenant''s users, newest first.';
 COMMENT ON TABLE users IS 'People who sign in with a password; each belongs to one tenant.';
 COMMENT ON COLUMN users.password_hash IS 'argon2id, or bcrypt of an imported user until the next sign-in.';
 
@@ -552,6 +553,7 @@ CREATE TABLE IF NOT EXISTS endpoints (
   deleted_at     timestamptz
 );
 CREATE INDEX IF NOT EXISTS endpoints_listed ON endpoints (tenant_id, created_at, id) WHERE deleted_at IS NULL;
+COMMENT ON INDEX endpoints_listed IS 'Listing a tenant''s endpoints, newest first.';
 COMMENT ON TABLE endpoints IS 'Webhook receivers that have a name of their own: a notification names ep_<id> as its recipient. Disabled: an active suppression of that recipient.';
 COMMENT ON COLUMN endpoints.sealed_headers IS 'Custom headers, a JSON object, encrypted: one of them may be an Authorization. shared/secrets.py';
 COMMENT ON COLUMN endpoints.rate_per_s IS 'Deliveries a second at most; NULL: as many as it takes.';
@@ -565,6 +567,7 @@ CREATE TABLE IF NOT EXISTS signing_secrets (
   expires_at  timestamptz
 );
 CREATE INDEX IF NOT EXISTS signing_secrets_owner ON signing_secrets (tenant_id, endpoint_id);
+COMMENT ON INDEX signing_secrets_owner IS 'What a delivery is signed with.';
 COMMENT ON TABLE signing_secrets IS 'What webhooks are signed with, encrypted: an endpoint''s secrets, or, endpoint_id NULL, the tenant''s for plain URLs. Rotated: the older one signs too until it expires.';
 
 CREATE TABLE IF NOT EXISTS audit_log (
@@ -586,6 +589,7 @@ CREATE TABLE IF NOT EXISTS audit_log (
   hash          bytea NOT NULL
 );
 CREATE INDEX IF NOT EXISTS audit_log_listed ON audit_log (tenant_id, seq);
+COMMENT ON INDEX audit_log_listed IS 'Listing what was done in a tenant, latest first.';
 COMMENT ON TABLE audit_log IS 'Who did what to which row, from where. Each row carries the hash of the one before, so that a changed or missing row is found: notify-audit verify.';
 
 CREATE TABLE IF NOT EXISTS audit_head (
@@ -645,5 +649,93 @@ SELECT id,
        created_at AS "createdAt"
   FROM notifications;
 COMMENT ON VIEW outbox_event IS 'The pattern''s textbook table, for reading: PENDING until it has ended, FAILED with a dead letter, PROCESSED otherwise.';
+
+-- Who may do what. Each service has a role with the grants it uses and no others; a deployment lets it log in
+-- (ALTER ROLE notify_api LOGIN PASSWORD '...') or makes login roles members of it. The API's role sees the rows of one
+-- tenant, the one its transaction names in notify.tenant, and without a name none; the other services' roles work for
+-- all tenants at once. Whoever ran this file owns the tables and is bound by none of it.
+
+DO $$
+DECLARE
+  made text;
+BEGIN
+  FOREACH made IN ARRAY ARRAY['notify_api', 'notify_relay', 'notify_delivery', 'notify_dlq'] LOOP
+    BEGIN
+      IF to_regrole(made) IS NULL THEN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', made);
+      END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;  -- another database's installer has just made it
+    END;
+    EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM %I', current_schema, made);
+    EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM %I', current_schema, made);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema, made);
+  END LOOP;
+  BEGIN
+    -- notify-audit has to know since when other sessions' transactions are open.
+    IF NOT pg_has_role('notify_relay', 'pg_read_all_stats', 'USAGE') THEN
+      GRANT pg_read_all_stats TO notify_relay;
+    END IF;
+  EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'notify-audit needs this of an administrator: GRANT pg_read_all_stats TO notify_relay';
+  END;
+END $$;
+
+GRANT SELECT, INSERT, UPDATE (status, attempt, updated_at) ON notifications TO notify_api;
+GRANT INSERT ON outbox TO notify_api;
+GRANT SELECT, INSERT ON outbox_due, idempotency_keys, dlq_actions TO notify_api;
+GRANT SELECT ON tenants, delivery_attempts, outbox_held, delivery_consumers, destination_reports, audit_log TO notify_api;
+GRANT SELECT, UPDATE ON dlq_messages TO notify_api;
+GRANT SELECT, INSERT, UPDATE ON dlq_retries, suppressions, api_keys, users, endpoints, signing_secrets TO notify_api;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ordering_queue, ordering_turns TO notify_api;
+
+GRANT SELECT, UPDATE (status, attempt, updated_at), DELETE ON notifications TO notify_relay;
+GRANT SELECT, INSERT, DELETE ON outbox, outbox_dead TO notify_relay;
+GRANT SELECT ON SEQUENCE outbox_seq_seq TO notify_relay;
+GRANT SELECT, UPDATE, DELETE ON outbox_due, outbox_held, idempotency_keys, delivery_attempts TO notify_relay;
+GRANT SELECT, INSERT, UPDATE, DELETE ON dlq_messages, ordering_queue, ordering_turns TO notify_relay;
+GRANT SELECT, INSERT, UPDATE, DELETE ON audit_marks, audit_books, audit_open TO notify_relay;
+GRANT SELECT, DELETE ON dlq_actions TO notify_relay;
+GRANT SELECT ON dlq_retries, suppressions, audit_log, audit_head TO notify_relay;
+
+GRANT SELECT, UPDATE (status, attempt, updated_at) ON notifications TO notify_delivery;
+GRANT SELECT, INSERT, UPDATE, DELETE ON delivery_attempts, ordering_queue, ordering_turns TO notify_delivery;
+GRANT SELECT, INSERT, UPDATE, DELETE ON delivery_consumers, destination_reports TO notify_delivery;
+GRANT SELECT, INSERT, UPDATE ON suppressions TO notify_delivery;
+GRANT SELECT, UPDATE ON dlq_messages TO notify_delivery;
+GRANT SELECT ON endpoints, signing_secrets TO notify_delivery;
+GRANT INSERT ON outbox, outbox_held TO notify_delivery;
+
+GRANT SELECT, UPDATE (status, attempt, updated_at) ON notifications TO notify_dlq;
+GRANT SELECT, INSERT, UPDATE ON dlq_messages, dlq_actions TO notify_dlq;
+GRANT SELECT, UPDATE ON dlq_retries TO notify_dlq;
+GRANT INSERT ON outbox TO notify_dlq;
+
+REVOKE EXECUTE ON FUNCTION audit_append FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit_append TO notify_api;
+
+DO $$
+DECLARE
+  tenant constant text := 'nullif(current_setting(''notify.tenant'', true), '''')';
+  named  text;
+  own    text;
+BEGIN
+  FOR named, own IN
+    SELECT c.relname, CASE c.relname
+             WHEN 'tenants' THEN 'id = %1$s'
+             WHEN 'dlq_actions' THEN 'EXISTS (SELECT FROM dlq_messages d WHERE d.id = dead_letter_id)'
+             WHEN 'outbox_held' THEN 'EXISTS (SELECT FROM notifications n WHERE n.id = notification_id)'
+             WHEN 'destination_reports' THEN 'tenant_id IN (%1$s, '''')'
+             WHEN 'audit_log' THEN 'tenant_id = %1$s OR tenant_id = '''' AND EXISTS ('
+                                   'SELECT FROM tenants t WHERE t.id = %1$s AND t.is_operator)'
+             ELSE 'tenant_id = %1$s' END
+      FROM pg_class c
+     WHERE c.relnamespace = current_schema::regnamespace AND c.relkind = 'r' AND NOT c.relrowsecurity
+       AND (c.relname IN ('tenants', 'dlq_actions', 'outbox_held') OR EXISTS (
+            SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id')) LOOP
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', named);
+    EXECUTE format('CREATE POLICY own_tenant ON %I TO notify_api USING (%s)', named, format(own, tenant));
+    EXECUTE format('CREATE POLICY all_tenants ON %I TO notify_relay, notify_delivery, notify_dlq USING (true)', named);
+  END LOOP;
+END $$;
 
 COMMIT;

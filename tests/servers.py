@@ -8,6 +8,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from infra.local.kafka import create_topics, delete_topics
+from infra.local.postgres import SERVICE_ROLES, role_password
 from shared.records import Topics
 
 
@@ -47,14 +48,18 @@ class Database:
     port: int
     password: str
 
+    def dsn_of(self, service: str) -> str:
+        """The connection URL of a service, whose role has the grants it uses and no others."""
+        role = SERVICE_ROLES[service]
+        return f"postgresql://{role}:{role_password(self.password, role)}@127.0.0.1:{self.port}/{self.name}"
+
     def connect(self, **options: Any) -> "psycopg.Connection[TupleRow]":
         """Open a connection; `options` are those of psycopg.connect, such as autocommit=True."""
         return psycopg.connect(self.dsn, **options)
 
-    @property
-    def environ(self) -> dict[str, str]:
+    def environ_of(self, service: str) -> dict[str, str]:
         """The variables that point a service at this database."""
-        return {"DATABASE_URL": self.dsn}
+        return {"DATABASE_URL": self.dsn_of(service)}
 
 
 @dataclass(frozen=True)

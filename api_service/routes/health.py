@@ -1,5 +1,7 @@
 """Whether this process lives, whether it can work, and what it has counted."""
 
+import functools
+import logging
 from typing import Final
 
 from flask import Response
@@ -10,9 +12,10 @@ from api_service.database import DatabaseUnavailableError
 from api_service.responses import json_response
 from api_service.routing import Routes
 from api_service.services import services
-from shared.db import readiness_fault
+from shared.db import readiness_fault, tenancy
 from shared.telemetry import health_body, run_checks
 
+log = logging.getLogger(__name__)
 SERVICE: Final = "api_service"
 routes: Final = Routes("health", "For probes and for Prometheus.")
 
@@ -33,9 +36,17 @@ def ready() -> Response:
 
 def _postgres_fault() -> str | None:
     try:
-        return services().database.run(readiness_fault)
+        fault = services().database.run(readiness_fault)
+        if fault is None and not services().database.run(tenancy.binds):
+            _warn_once()
+        return fault
     except DatabaseUnavailableError as error:
         return error.reason
+
+
+@functools.cache
+def _warn_once() -> None:
+    log.warning("tenants_not_kept_apart", extra={"reason": "this database role owns the tables; use notify_api"})
 
 
 @routes.add("GET", "/metrics", scope=None, doc=documents.METRICS)

@@ -5,6 +5,7 @@ stopped with SIGSTOP, killed with SIGKILL and started again on the same port and
 """
 
 import functools
+import hmac
 import importlib.util
 import os
 import pwd
@@ -27,6 +28,14 @@ from infra.local.processes import Supervisor, privilege_drop
 # Where the wheel keeps the installations; the first is the default.
 INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
 SUPERUSER = "postgres"
+SCHEMA = Path(__file__).resolve().parents[2] / "init.sql"
+# The role each service works as; init.sql says what it may do.
+SERVICE_ROLES = {
+    "api_service": "notify_api",
+    "outbox_relay": "notify_relay",
+    "delivery_consumer": "notify_delivery",
+    "dlq_consumer": "notify_dlq",
+}
 _START_TIMEOUT_S = 60.0
 
 # What a small production server would use, with its durability: tests of crashes are worthless without fsync.
@@ -111,9 +120,14 @@ class Postgres:
         self.stop()
         self.start()
 
-    def dsn(self, database: str = "postgres") -> str:
-        """The connection URL of a database, password included."""
-        return f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{database}"
+    def dsn(self, database: str = "postgres", *, service: str | None = None, port: int | None = None) -> str:
+        """The connection URL of a database, password included: the superuser's, or the one of a service.
+
+        `port` is that of a proxy in front of the server.
+        """
+        role = SERVICE_ROLES[service] if service else SUPERUSER
+        password = role_password(self.password, role) if service else self.password
+        return f"postgresql://{role}:{password}@127.0.0.1:{port or self.port}/{database}"
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
         """Create a database, a copy of `template` if one is named (nobody may be connected to it); return its DSN."""
@@ -128,6 +142,13 @@ class Postgres:
     def drop_database(self, name: str) -> None:
         """Drop a database and end the sessions connected to it; one that is not there is no error."""
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", sql.Identifier(name))
+
+    def install_schema(self, database: str) -> None:
+        """Run init.sql in a database and let the services' roles log in. Raises LocalStackError."""
+        self.apply_sql(SCHEMA, database=database)
+        for role in SERVICE_ROLES.values():
+            password = sql.Literal(role_password(self.password, role))
+            self._execute("ALTER ROLE {} LOGIN PASSWORD {}", sql.Identifier(role), password)
 
     def apply_sql(self, path: Path, *, database: str) -> None:
         """Run a script such as init.sql in `database`, all of it or none, as psql would.
@@ -145,7 +166,7 @@ class Postgres:
         if done.returncode != 0:
             raise LocalStackError(f"{path.name} could not be applied to database {database}: {done.stderr.strip()}")
 
-    def _execute(self, statement: LiteralString, *names: sql.Identifier) -> None:
+    def _execute(self, statement: LiteralString, *names: sql.Composable) -> None:
         with psycopg.connect(self.dsn(), autocommit=True) as conn:
             conn.execute(sql.SQL(statement).format(*names))
 
@@ -201,6 +222,11 @@ class Postgres:
         if privilege_drop():
             nobody = pwd.getpwnam("nobody")
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+
+def role_password(superuser_password: str, role: str) -> str:
+    """Return the password of a service's role: from it nobody learns the superuser's, or another role's."""
+    return hmac.digest(superuser_password.encode(), role.encode(), "sha256").hex()
 
 
 def program(name: str, *, version: int = 18) -> Path:

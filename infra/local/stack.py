@@ -16,7 +16,7 @@ from typing import Self
 from infra.local.errors import LocalStackError
 from infra.local.kafka import Kafka, create_topics, is_reachable
 from infra.local.ports import is_free, port_from_environment
-from infra.local.postgres import Postgres
+from infra.local.postgres import SCHEMA, Postgres
 from infra.local.processes import ManagedProcess, Supervisor
 from shared.records import Topics
 
@@ -187,12 +187,12 @@ class Stack:
     ) -> None:
         self.stop()
 
-    def service_environ(self) -> dict[str, str]:
-        """The environment of the services, under the names they have in every deployment."""
+    def service_environ(self, service: str | None = None) -> dict[str, str]:
+        """The environment of a service, under the names it has in every deployment; of others: with the superuser."""
         return {
             **self._environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), self._environ.get("PYTHONPATH", "")])),
-            "DATABASE_URL": self.postgres.dsn(DATABASE),
+            "DATABASE_URL": self.postgres.dsn(DATABASE, service=service),
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "TOPIC_PREFIX": self.topics.prefix,
             "BIND_HOST": "127.0.0.1",
@@ -225,13 +225,12 @@ class Stack:
     def _postgres(self) -> None:
         began = time.monotonic()
         self.postgres.start()
-        schema = REPOSITORY / "init.sql"
-        digest = hashlib.sha256(schema.read_bytes()).hexdigest()
+        digest = hashlib.sha256(SCHEMA.read_bytes()).hexdigest()
         applied = self.data_dir / "schema.sha256"
         if not applied.exists():  # first start, or one that was interrupted before the schema was complete
             self.postgres.drop_database(DATABASE)
             self.postgres.create_database(DATABASE)
-            self.postgres.apply_sql(schema, database=DATABASE)
+            self.postgres.install_schema(DATABASE)
             applied.write_text(digest)
         elif applied.read_text() != digest:
             raise LocalStackError(
@@ -270,7 +269,7 @@ class Stack:
 
     def _python(self, name: str, module: Sequence[str]) -> ManagedProcess:
         # The working directory is not the clone: a .env made for the containers names their hosts.
-        environ = self.service_environ()
+        environ = self.service_environ(name if name in SERVICES else None)
         return self.supervisor.process(name, [sys.executable, "-m", *module], env=environ, cwd=self.data_dir)
 
     def _ready(self, name: str, port: int | str, began: float) -> None:

@@ -114,7 +114,7 @@ def _run_postgres(data_dir: Path, supervisor: Supervisor) -> dict[str, Any]:
     postgres = Postgres(data_dir, supervisor, version=version)
     postgres.start()
     postgres.create_database(TEMPLATE_DATABASE)
-    postgres.apply_sql(REPOSITORY / "init.sql", database=TEMPLATE_DATABASE)
+    postgres.install_schema(TEMPLATE_DATABASE)
     return {"port": postgres.port, "password": postgres.password, "template": TEMPLATE_DATABASE, "version": version}
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, LiteralString, Self, cast
 from uuid import UUID
 
 from psycopg import Connection, sql
+from psycopg.adapt import AdaptersMap
 
 from infra.local.postgres import program
 from loadtest.bench.bodies import items
@@ -26,7 +27,7 @@ _THREADS: Final = 2
 
 
 class PgbenchInsert:
-    """`pgbench -M prepared` with the statement that accepts one notification."""
+    """`pgbench -M prepared` with the statement that accepts one notification, in the API's role."""
 
     def __init__(self, installation: Installation, *, clients: int, seconds: float) -> None:
         self.name, self.what = "pgbench", f"pgbench -M prepared, {clients} clients, the statement of the API"
@@ -43,7 +44,7 @@ class PgbenchInsert:
         options = ["-n", "-M", "prepared", f"-c{self._clients}", f"-j{_THREADS}", f"-T{self._seconds}"]
         meter = Meter({"postgres": self._installation.rig.postgres.process.pid})
         done = subprocess.run(
-            [program("pgbench"), *options, f"--file={self._script}", self._installation.dsn],
+            [program("pgbench"), *options, f"--file={self._script}", self._installation.dsn_of("api_service")],
             capture_output=True,
             text=True,
             check=False,
@@ -60,12 +61,18 @@ class PgbenchInsert:
 
 
 class _Recorder:
-    """Stands in for a connection and keeps what it is asked to execute."""
+    """Stands in for a connection and its cursor, and keeps what it is asked to execute."""
 
     autocommit = False  # so that it is asked as a connection of psycopg is
+    rowcount = 1
     query: str = ""
     parameters: dict[str, Any]
-    rowcount = 1
+
+    def __init__(self) -> None:
+        self.adapters = AdaptersMap()
+
+    def cursor(self) -> Self:
+        return self
 
     def execute(self, query: str, parameters: dict[str, Any]) -> Self:
         self.query, self.parameters = query, parameters

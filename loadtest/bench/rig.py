@@ -55,7 +55,7 @@ class Rig:
         server = Postgres(self.directory / "postgres", self.supervisor, settings=POSTGRES_SETTINGS)
         server.start()
         server.create_database(TEMPLATE)
-        server.apply_sql(REPOSITORY / "init.sql", database=TEMPLATE)
+        server.install_schema(TEMPLATE)
         if not self.plan.quick:
             _make_wal_files(server)
         return server
@@ -67,9 +67,9 @@ class Rig:
         broker.start()
         return broker
 
-    def installation(self, name: str, *, brokers: str | None = None, dsn: str | None = None) -> "Installation":
-        """Make an empty database and fresh topics, unless `dsn` or `brokers` name others."""
-        return Installation(self, name, brokers=brokers, dsn=dsn)
+    def installation(self, name: str, *, brokers: str | None = None, database: str | None = None) -> "Installation":
+        """Make an empty database and fresh topics, unless `database` or `brokers` name others."""
+        return Installation(self, name, brokers=brokers, database=database)
 
     def start(
         self, name: str, argv: Sequence[str | Path], environ: Mapping[str, str], *, cwd: Path | None = None
@@ -135,11 +135,18 @@ class Service:
 class Installation:
     """One database and one set of topics, and the services that run on them."""
 
-    def __init__(self, rig: Rig, name: str, *, brokers: str | None, dsn: str | None) -> None:
+    def __init__(self, rig: Rig, name: str, *, brokers: str | None, database: str | None) -> None:
         self.rig, self.name = rig, name
         self.topics = Topics(f"bench.{name}")
         self._brokers = brokers
-        self.dsn = dsn or rig.postgres.create_database(f"bench_{name}", template=TEMPLATE)
+        self.database = database or f"bench_{name}"
+        if database is None:
+            rig.postgres.create_database(self.database, template=TEMPLATE)
+        self.dsn = self.dsn_of(None)
+
+    def dsn_of(self, service: str | None) -> str:
+        """The connection URL of a service, in its role, or of the database's owner."""
+        return self.rig.postgres.dsn(self.database, service=service)
 
     @property
     def on_kafka(self) -> bool:
@@ -182,10 +189,10 @@ class Installation:
         """Vacuum what the last round left and write a checkpoint, without removing anything."""
         self.execute("VACUUM (ANALYZE) notifications, outbox, delivery_attempts", "CHECKPOINT")
 
-    def environ(self, **others: str) -> dict[str, str]:
-        """The environment of a service here."""
+    def environ(self, service: str | None = None, **others: str) -> dict[str, str]:
+        """The environment of a service here, or of a program that works as the database's owner."""
         return self.rig.environ() | {
-            "DATABASE_URL": self.dsn,
+            "DATABASE_URL": self.dsn_of(service),
             "KAFKA_BOOTSTRAP_SERVERS": self.brokers,
             "TOPIC_PREFIX": self.topics.prefix,
             "BIND_HOST": "127.0.0.1",
@@ -213,7 +220,8 @@ class Installation:
         try:
             for _ in range(count):
                 port = free_port()
-                process = self.rig.start(service, argv, self.environ(**environ, **{SERVICES[service]: str(port)}))
+                listening = {SERVICES[service]: str(port)}
+                process = self.rig.start(service, argv, self.environ(service, **environ, **listening))
                 started.append(Service(process, port))
             for one in started:
                 one.process.wait_healthy(f"http://127.0.0.1:{one.port}/health/ready", timeout_s=_READY_S)

@@ -34,6 +34,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from shared.db import DatabaseNotReadyError
 from shared.model import Status
 
 AUDIT_LOCK: Final = 7_246_194
@@ -76,15 +77,23 @@ def horizon(conn: Connection[Any]) -> UUID:
     """Return the id up to which nothing can commit any more.
 
     To be asked before the run's snapshot is taken: a transaction that ends in between is in the snapshot then.
+    Raises DatabaseNotReadyError where other roles have sessions whose transactions this one may not see.
     """
     query = """
         SELECT extract(epoch FROM least(now(),
                (SELECT min(xact_start) FROM pg_stat_activity
                  WHERE backend_xid IS NOT NULL AND datname = current_database()),
-               (SELECT min(prepared) FROM pg_prepared_xacts WHERE database = current_database())))::float8
+               (SELECT min(prepared) FROM pg_prepared_xacts WHERE database = current_database())))::float8,
+               EXISTS (SELECT FROM pg_stat_activity
+                        WHERE datname = current_database() AND usesysid IS NOT NULL
+                          AND query = '<insufficient privilege>')
     """
-    row = conn.execute(query).fetchone()
-    return id_at(row[0] - LATE_S) if row else FIRST_ID
+    began_at, is_blind = conn.execute(query).fetchall()[0]
+    if is_blind:
+        raise DatabaseNotReadyError(
+            "since when other roles' transactions are open is hidden from this one: GRANT pg_read_all_stats TO it"
+        )
+    return id_at(began_at - LATE_S)
 
 
 def books(conn: Connection[Any]) -> Books:

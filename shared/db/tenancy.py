@@ -20,3 +20,9 @@ def as_tenant(conn: Connection[Any], *, work: Callable[[Connection[Any]], T], te
     with conn.transaction():
         conn.execute("SELECT set_config('notify.tenant', %s, true)", (tenant_id,))
         return work(conn)
+
+
+def binds(conn: Connection[Any]) -> bool:
+    """Say whether row-level security binds this session; it does not bind the owner of the tables or a superuser."""
+    row = conn.execute("SELECT row_security_active('notifications')").fetchone()
+    return bool(row and row[0])

@@ -76,7 +76,7 @@ class Topology:
         self.services: dict[str, ManagedProcess] = {}
         self.receivers: dict[str, ManagedProcess] = {}
         # What injectors put in the way; by service name, or "" for all.
-        self.database_urls: dict[str, str] = {}
+        self.database_port: int | None = None
         self.bootstrap_servers: dict[str, str] = {}
         self.proxies: dict[str, Proxy] = {}
         self.extra_environ: dict[str, dict[str, str]] = {}
@@ -89,7 +89,7 @@ class Topology:
 
     def database_url_for(self, service: str) -> str:
         """How a service reaches PostgreSQL: directly, unless something was put in between."""
-        return self.database_urls.get(service) or self.database_urls.get("") or self.postgres.dsn(DATABASE)
+        return self.postgres.dsn(DATABASE, service=SERVICES[service][0], port=self.database_port)
 
     def kafka_for(self, service: str) -> str:
         """How a service reaches Kafka."""
@@ -184,7 +184,7 @@ class Topology:
         """Make the database, with the schema and our triggers in it; one that is there already is dropped."""
         self.postgres.drop_database(DATABASE)
         self.postgres.create_database(DATABASE)
-        self.postgres.apply_sql(REPOSITORY / "init.sql", database=DATABASE)
+        self.postgres.install_schema(DATABASE)
         with psycopg.connect(self.postgres.dsn(DATABASE), autocommit=True) as conn:
             watching.install(conn)
 

@@ -25,7 +25,6 @@ from shared import db
 from tests.arguments import at_least
 from tests.proofs import report as proof
 
-INIT_SQL = Path(__file__).resolve().parents[2] / "init.sql"
 CHUNK = 500_000
 RECORD_BYTES = 400
 GRACE_S = 600.0
@@ -147,7 +146,7 @@ def main(argv: Sequence[str]) -> int:
         server = Postgres(directory / "data", supervisor, settings={"synchronous_commit": "off", "max_wal_size": "8GB"})
         server.start()
         server.create_database("ledger")
-        server.apply_sql(INIT_SQL, database="ledger")
+        server.install_schema("ledger")
         measure(server, found, options.rows, rate=options.rate, minutes=options.minutes)
         with db.connect(server.dsn("ledger"), application_name="proof") as conn:
             version = conn.execute("SHOW server_version").fetchall()[0][0]

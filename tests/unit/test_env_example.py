@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COMPUTED = {"API_WORKERS": ""}
 """Defaults that depend on the machine, and how the files write them."""
 
-COMPOSE_ONLY = {"GRAFANA_PASSWORD": "admin"}
+COMPOSE_ONLY = {"DB_OWNER_PASS": "notify", "GRAFANA_PASSWORD": "admin"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def test_secrets_are_marked_as_such() -> None:
         "SECRETS_KEYS",
         "KAFKA_SASL_PASS",
         "KAFKA_KEY_PASS",
+        "DB_OWNER_PASS",
         "GRAFANA_PASSWORD",
     }
 

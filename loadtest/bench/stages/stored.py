@@ -104,7 +104,7 @@ def _build(rig: Rig, plan: Plan) -> list[Contender]:
     made: list[Contender] = []
     for stage in NAMES:
         made.append(_contender(stage, rig.installation(f"empty_{stage}"), plan, which="empty"))
-        there = rig.installation(f"stored_{stage}", dsn=full.dsn)
+        there = rig.installation(f"stored_{stage}", database=full.database)
         made.append(Stored(_contender(stage, there, plan, which="stored"), there, rows=rows))
     return made
 

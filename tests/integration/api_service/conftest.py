@@ -18,7 +18,7 @@ TABLES = ("notifications", "outbox", "outbox_due", "idempotency_keys")
 @pytest.fixture
 def client(database: Database, tmp_path: Path) -> Iterator[FlaskClient]:
     """A client of the API on a database of its own."""
-    app = wsgi.build(read_settings(Environment(database.environ)), tmp_path)
+    app = wsgi.build(read_settings(Environment(database.environ_of("api_service"))), tmp_path)
     yield app.test_client()
     wsgi.close(app)
 

@@ -20,7 +20,6 @@ from tests.servers import Database
 
 PATH = "/api/v1/notifications"
 EMAIL = {"channel": "email", "recipient": "ada@example.com", "message": "hello"}
-INIT_SQL = Path(__file__).resolve().parents[3] / "init.sql"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         postgres = Postgres(directory / "data", supervisor)
         postgres.start()
         postgres.create_database("notifications")
-        postgres.apply_sql(INIT_SQL, database="notifications")
+        postgres.install_schema("notifications")
         yield postgres
 
 
@@ -40,7 +39,7 @@ def away(server: Postgres, tmp_path: Path) -> Iterator[FlaskClient]:
     """A client of the API on that server, which runs when the test begins."""
     if not server.process.is_running:
         server.start()
-    env = Environment({"DATABASE_URL": server.dsn("notifications")})
+    env = Environment({"DATABASE_URL": server.dsn("notifications", service="api_service")})
     app = wsgi.build(read_settings(env), tmp_path)
     client = app.test_client()
     assert until_accepted(client) < 10
@@ -122,7 +121,7 @@ def test_connections_cut_one_by_one_are_not_seen(away: FlaskClient, server: Post
 
 
 def test_a_large_batch_is_accepted_once_on_a_connection_that_is_gone(away: FlaskClient, server: Postgres) -> None:
-    """Whole, by COPY on another connection."""
+    """Whole, on another connection."""
     before = _accepted(server)
     with psycopg.connect(server.dsn("notifications"), autocommit=True) as conn:
         conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'api_service'")

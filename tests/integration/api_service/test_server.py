@@ -57,7 +57,8 @@ def environ(**changes: str) -> dict[str, str]:
 def server(database: Database, tmp_path: Path) -> Iterator[Server]:
     """Two workers of two threads each."""
     port = free_port()
-    env = environ(**database.environ, API_PORT=str(port), API_WORKERS="2", API_THREADS="2", TMPDIR=str(tmp_path))
+    chosen = {"API_PORT": str(port), "API_WORKERS": "2", "API_THREADS": "2", "TMPDIR": str(tmp_path)}
+    env = environ(**database.environ_of("api_service"), **chosen)
     with Supervisor(tmp_path / "logs") as supervisor:
         process = supervisor.process("api", [sys.executable, "-m", "api_service"], env=env, cwd=tmp_path)
         process.start().wait_healthy(f"http://127.0.0.1:{port}/health/ready")

@@ -283,7 +283,7 @@ def settings_for(database: Database, topics: FreshTopics, **changes: Any) -> Set
     webhook = WebhookSettings((SECRET,), 5.0, (ip_network("127.0.0.0/8"),), 50)
     email = EmailSettings("127.0.0.1", 1, None, None, "Shop", "shop@example.org", SmtpTls.OFF, 5.0, 5)
     base = Settings(
-        service=ServiceSettings(database.dsn, "127.0.0.1", 1, LogLevel.INFO),
+        service=ServiceSettings(database.dsn_of("delivery_consumer"), "127.0.0.1", 1, LogLevel.INFO),
         kafka=KafkaSettings(topics.bootstrap_servers, topics.prefix, GroupProtocol.CONSUMER),
         channels=frozenset(Channel),
         concurrency=50,

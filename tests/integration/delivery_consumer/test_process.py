@@ -24,7 +24,7 @@ def start(desk: Desk, *, stdout: int | IO[str] = subprocess.PIPE, **variables: s
     """Start the consumer the way a container does. A pipe that nobody reads takes the lines of a hundred deliveries."""
     environ = {
         "PATH": os.environ["PATH"],
-        **desk.database.environ,
+        **desk.database.environ_of("delivery_consumer"),
         **desk.topics.environ,
         "DELIVERY_PORT": str(free_port()),
         "DELIVERY_CHANNELS": "webhook",

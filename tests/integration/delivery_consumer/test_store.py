@@ -19,7 +19,9 @@ from tests.integration.delivery_consumer.parts import Desk
 @pytest.fixture
 def store(desk: Desk) -> Iterator[PostgresStore]:
     """A store on this test's database."""
-    made = PostgresStore(desk.database.dsn, owner=uuid4(), lease_s=30, dlq_topic=desk.topics.names.dlq)
+    made = PostgresStore(
+        desk.database.dsn_of("delivery_consumer"), owner=uuid4(), lease_s=30, dlq_topic=desk.topics.names.dlq
+    )
     yield made
     asyncio.run(made.aclose())
 
@@ -77,7 +79,8 @@ async def test_a_write_back_waits_for_a_row_on_the_same_connection(desk: Desk, s
     ticket = Ticket(one.id, 1)
     await store.claim([ticket])
     await store.renew([ticket])
-    sessions = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE application_name LIKE 'delivery_c%'"
+    ours = "datname = current_database() AND application_name LIKE 'delivery_c%'"
+    sessions = f"SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE {ours}"
     before = desk.conn.execute(sessions).fetchall()
     holder = hold(desk, one.id)
 
@@ -107,7 +110,9 @@ async def test_a_deadlock_is_known_to_have_done_nothing(store: PostgresStore) ->
 
 async def test_closing_ends_a_statement_under_way(desk: Desk) -> None:
     """It neither blocks the loop nor waits for a lock."""
-    store = PostgresStore(desk.database.dsn, owner=uuid4(), lease_s=30, dlq_topic=desk.topics.names.dlq)
+    store = PostgresStore(
+        desk.database.dsn_of("delivery_consumer"), owner=uuid4(), lease_s=30, dlq_topic=desk.topics.names.dlq
+    )
     (one,) = desk.accept(["https://a.example/"], publish=False)
     await store.claim([Ticket(one.id, 1)])
     await store.connect()

@@ -32,7 +32,7 @@ def consumer(request: pytest.FixtureRequest, database: Database, topics: FreshTo
 
     def make(*, ladder_s: tuple[float, ...] = (0.01,)) -> DlqConsumer:
         settings = Settings(
-            service=ServiceSettings(database.dsn, "127.0.0.1", 1, LogLevel.INFO),
+            service=ServiceSettings(database.dsn_of("dlq_consumer"), "127.0.0.1", 1, LogLevel.INFO),
             kafka=KafkaSettings(topics.bootstrap_servers, topics.prefix, request.param),
             retry_ladder_s=ladder_s,
             poll_s=0.05,
@@ -206,7 +206,7 @@ def test_the_original_is_kept_and_nothing_returns_to_the_topic(
 def test_readiness_names_a_kafka_that_is_away(database: Database) -> None:
     """A loop that polls in vain is not ready, though it polls."""
     settings = Settings(
-        service=ServiceSettings(database.dsn, "127.0.0.1", 1, LogLevel.INFO),
+        service=ServiceSettings(database.dsn_of("dlq_consumer"), "127.0.0.1", 1, LogLevel.INFO),
         kafka=KafkaSettings("127.0.0.1:9", "t", GroupProtocol.CONSUMER),
         retry_ladder_s=(1,),
         poll_s=0.05,

@@ -10,13 +10,14 @@ import pytest
 from psycopg import IsolationLevel
 
 from outbox_relay.verifying import Report, verify
-from shared.db import accepting, dlq_messages, ledger, ledger_rules, notifications, outbox
-from shared.db.accepting import StoredAnswer
+from shared import db
+from shared.db import DatabaseNotReadyError, accepting, dlq_messages, ledger, ledger_rules, notifications, outbox
 from shared.db.notifications import Ended, Ticket
 from shared.model import Outcome
 from tests.integration import ledger_rows as rows
 from tests.integration.ledger_rows import HOUR, Conn
 from tests.integration.notifications import TOPICS, new_notification
+from tests.servers import Database
 
 GRACE_S = 600.0
 Plant = Callable[[Conn], UUID]
@@ -128,8 +129,11 @@ def answered(path: str | None, body: Callable[[str], Any]) -> Plant:
 
     def plant(conn: Conn) -> UUID:
         id_ = rows.aged_id(timedelta(seconds=5))
-        stored = StoredAnswer("default", str(uuid4()), bytes(32), 202, orjson.dumps(body(str(id_))), path)
-        accepting.insert_many(conn, [], stored)
+        statement = """
+            INSERT INTO idempotency_keys (tenant_id, key, request_sha256, response_status, response_body, response_path)
+            VALUES ('default', %s, %s, 202, %s, %s)
+        """
+        conn.execute(statement, (str(uuid4()), bytes(32), orjson.dumps(body(str(id_))), path))
         return id_
 
     return plant
@@ -373,6 +377,18 @@ def test_the_mark_waits_for_the_oldest_open_transaction(conn: Conn, database: An
 
         assert ledger.horizon(conn) == ledger.id_at(float(began) - ledger.LATE_S)
     assert ledger.horizon(conn) > ledger.id_at(float(began) - ledger.LATE_S)
+
+
+def test_a_role_that_may_not_see_other_sessions_is_told_so(conn: Conn, database: Database) -> None:
+    """It would take what is about to commit for lost; the relay's role, which verifies, may see them."""
+    conn.execute("SELECT 1")
+    with (
+        db.connect(database.dsn_of("outbox_relay"), application_name="test") as relay,
+        db.connect(database.dsn_of("dlq_consumer"), application_name="test") as other,
+    ):
+        assert ledger.horizon(relay)
+        with pytest.raises(DatabaseNotReadyError, match="pg_read_all_stats"):
+            ledger.horizon(other)
 
 
 def test_a_walk_of_many_chunks_sees_each_row_once(conn: Conn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_a_clean_ledger_is_printed_and_exits_0(conn: Conn, database: Database) -
     rows.sent(conn)
     rows.accepted(conn)
 
-    ran = notify_audit("verify", **database.environ)
+    ran = notify_audit("verify", **database.environ_of("outbox_relay"))
 
     assert (ran.returncode, ran.stderr) == (0, "")
     text = " ".join(ran.stdout.split())
@@ -51,8 +51,8 @@ def test_an_offender_is_named_and_the_exit_is_1(conn: Conn, database: Database) 
     """In text: id, status, attempt, age, rule, missing cause. In JSON: the same, to be read by a program."""
     id_ = rows.notification(conn, "pending")
 
-    text = notify_audit("verify", **database.environ)
-    json = notify_audit("verify", "--json", "--full", **database.environ)
+    text = notify_audit("verify", **database.environ_of("outbox_relay"))
+    json = notify_audit("verify", "--json", "--full", **database.environ_of("outbox_relay"))
 
     line = next(line for line in text.stdout.splitlines() if str(id_) in line)
     assert (text.returncode, json.returncode) == (1, 1)
@@ -80,8 +80,11 @@ def test_the_grace_is_two_sweeps_unless_given(conn: Conn, database: Database) ->
     """What stands still for an hour is in time where the sweeper takes its time."""
     rows.notification(conn, "pending")
 
-    assert notify_audit("verify", SWEEP_AFTER_S="3600", **database.environ).returncode == 0
-    assert notify_audit("verify", "--grace", "1", SWEEP_AFTER_S="3600", **database.environ).returncode == 1
+    assert notify_audit("verify", SWEEP_AFTER_S="3600", **database.environ_of("outbox_relay")).returncode == 0
+    assert (
+        notify_audit("verify", "--grace", "1", SWEEP_AFTER_S="3600", **database.environ_of("outbox_relay")).returncode
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_bad_usage_exits_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize("extreme", [["--grace", "315360000"], ["--since", "0001-01-01"], ["--until", "9999-12-31"]])
 def test_the_widest_that_is_allowed_runs(database: Database, extreme: list[str]) -> None:
     """What PostgreSQL could not reckon with was refused before."""
-    ran = notify_audit("verify", *extreme, **database.environ)
+    ran = notify_audit("verify", *extreme, **database.environ_of("outbox_relay"))
 
     assert (ran.returncode, ran.stderr) == (0, "")
 
@@ -197,7 +200,7 @@ def test_an_older_schema_gives_no_verdict(conn: Conn, database: Database) -> Non
     """As none at all does; it says what to run."""
     conn.execute("DROP TABLE audit_open")
 
-    ran = notify_audit("verify", **database.environ)
+    ran = notify_audit("verify", **database.environ_of("outbox_relay"))
 
     assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (3, "", 1)
     assert "run init.sql" in ran.stderr
@@ -213,7 +216,7 @@ def test_a_report_that_nobody_got_is_no_verdict(conn: Conn, database: Database, 
 
     ran = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False, cwd=REPOSITORY,
-        env={"PATH": os.environ["PATH"], **database.environ},
+        env={"PATH": os.environ["PATH"], **database.environ_of("outbox_relay")},
     )  # fmt: skip
 
     assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1)
