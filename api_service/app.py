@@ -96,10 +96,10 @@ def _require_scopes(app: Flask) -> None:
 
 
 def _refuse_unknown_parameters() -> None:
-    """Refuse a query where none is taken: a dry_run=true there would be taken for granted, and is not looked at."""
+    """Refuse a query where none is taken: a dry_run=true, or a tenant_id, would be taken for heard, and is not."""
     request = _request()
     rule = request.url_rule
-    if not request.query_string or request.method not in _WRITING or rule is None or not rule.rule.startswith("/api/"):
+    if not request.query_string or rule is None or not rule.rule.startswith("/api/"):
         return
     if not declares(request.method, rule.rule, "query"):
         queries.load(queries.NOTHING, request.args)

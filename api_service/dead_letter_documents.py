@@ -19,7 +19,7 @@ LIST_DEAD_LETTERS: Final[dict[str, Any]] = {
     "responses": {
         "200": answer("A page.", "DeadLetterPage", {"data": [_LETTER], "next_cursor": None, "has_more": False})
     }
-    | problems(*ANY, "validation_failed"),
+    | problems(*ANY),
 }
 SHOW_DEAD_LETTER: Final[dict[str, Any]] = {
     "responses": {
@@ -59,7 +59,7 @@ GROUP_DEAD_LETTERS: Final[dict[str, Any]] = {
             },
         )
     }
-    | problems(*ANY, "validation_failed"),
+    | problems(*ANY),
 }
 
 _RETRIED: Final = {"action": "retried", "at": AT, "by": "ada", "note": "they mended it", "attempt": 4, "retry_id": None}
@@ -176,7 +176,7 @@ RETRY_BY_FILTER: Final[dict[str, Any]] = {
 LIST_RETRIES: Final[dict[str, Any]] = {
     "parameters": [{"in": "query", "schema": queries.RetriesQuery}],
     "responses": {"200": answer("A page.", "BulkRetryPage", {"data": [_RETRY], "next_cursor": None, "has_more": False})}
-    | problems(*ANY, "validation_failed"),
+    | problems(*ANY),
 }
 SHOW_RETRY: Final[dict[str, Any]] = {
     "responses": {"200": answer("The bulk retry.", "BulkRetryAnswer", _STOPPED)} | problems(*ANY, "not_found")

@@ -26,7 +26,7 @@ LIST_DESTINATIONS: Final[dict[str, Any]] = {
     "responses": {
         "200": answer("A page.", "DestinationPage", {"data": [_DESTINATION], "next_cursor": None, "has_more": False})
     }
-    | problems(*ANY, "validation_failed"),
+    | problems(*ANY),
 }
 SHOW_DESTINATION: Final[dict[str, Any]] = {
     "responses": {

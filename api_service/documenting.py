@@ -56,11 +56,10 @@ def example_problem(code: str) -> dict[str, Any]:
     } | _DETAILS.get(code, {})
 
 
-ANY: Final = ("internal_error", "database_unavailable")
+ANY: Final = ("validation_failed", "internal_error", "database_unavailable")
 BODY: Final = (
     *ANY,
     "malformed_body",
-    "validation_failed",
     "request_timeout",
     "body_too_large",
     "unsupported_media_type",

@@ -127,7 +127,7 @@ SHOW: Final[dict[str, Any]] = {
 LIST: Final[dict[str, Any]] = {
     "parameters": [{"in": "query", "schema": queries.NotificationsQuery}],
     "responses": {"200": answer("A page.", "NotificationPage", {"data": [], "next_cursor": None, "has_more": False})}
-    | problems(*ANY, "validation_failed"),
+    | problems(*ANY),
 }
 CANCEL: Final[dict[str, Any]] = {
     "responses": {
@@ -135,7 +135,7 @@ CANCEL: Final[dict[str, Any]] = {
             "Cancelled: no attempt begins from now on.", "Notification", _NOTIFICATION_EXAMPLE | {"status": "cancelled"}
         )
     }
-    | problems(*ANY, "validation_failed", "not_found", "wrong_state")
+    | problems(*ANY, "not_found", "wrong_state")
 }
 
 _HEALTHY: Final = {"status": "ok", "service": "api_service", "checks": {"postgres": "ok"}}

@@ -1,7 +1,8 @@
-"""Cursors: opaque to clients, small, and refused when they are not ours."""
+"""Cursors: opaque to clients, small, and refused where they are not ours, of another list, or of another tenant's."""
 
 import base64
 import binascii
+import hashlib
 import struct
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -11,103 +12,88 @@ from api_service.faults import FaultyValueError
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 250
-_NOTIFICATION: Final = struct.Struct(">1s16s")
-_INSTANT: Final = struct.Struct(">1sq16s")
-_RETRY: Final = _NOTIFICATION
+_CHECK_BYTES: Final = 8
+_ID: Final = struct.Struct(">16s")
+_INSTANT: Final = struct.Struct(">q16s")
+_NUMBER: Final = struct.Struct(">q")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def notification_cursor(before: UUID) -> str:
-    """Return the cursor of the page that begins before an id."""
-    return _encode(_NOTIFICATION.pack(b"n", before.bytes))
+class Cursors:
+    """Writes and reads the cursors of one list of one tenant.
 
+    A cursor carries a place and a sum over it, its list and its tenant. That is no signature: whoever puts one together
+    by hand gets a page of what is theirs anyway. It keeps a cursor that was copied from elsewhere from looking right.
+    """
 
-def read_notification_cursor(cursor: str) -> UUID:
-    """Return the id in a cursor. Raises FaultyValueError."""
-    _, before = _decode(cursor, _NOTIFICATION, b"n")
-    return UUID(bytes=before)
+    def __init__(self, kind: str, tenant_id: str) -> None:
+        self._kind, self._tenant_id = kind.encode(), tenant_id.encode()
 
+    def of_id(self, before: UUID) -> str:
+        """Return the cursor of the page that begins before an id."""
+        return self._encode(_ID.pack(before.bytes))
 
-def retry_cursor(before: UUID) -> str:
-    """Return the cursor of the page that begins before a bulk retry."""
-    return _encode(_RETRY.pack(b"r", before.bytes))
+    def read_id(self, cursor: str) -> UUID:
+        """Return the id in a cursor. Raises FaultyValueError."""
+        return UUID(bytes=self._decode(cursor, _ID)[0])
 
+    def of_instant(self, before: tuple[datetime, UUID]) -> str:
+        """Return the cursor of the page that begins before an instant, to the microsecond, and an id."""
+        return self._encode(_INSTANT.pack((before[0] - _EPOCH) // _MICROSECOND, before[1].bytes))
 
-def read_retry_cursor(cursor: str) -> UUID:
-    """Return the id in a cursor. Raises FaultyValueError."""
-    _, before = _decode(cursor, _RETRY, b"r")
-    return UUID(bytes=before)
+    def read_instant(self, cursor: str) -> tuple[datetime, UUID]:
+        """Return the instant and the id in a cursor. Raises FaultyValueError."""
+        micros, before = self._decode(cursor, _INSTANT)
+        try:
+            return _EPOCH + timedelta(microseconds=micros), UUID(bytes=before)
+        except OverflowError as error:
+            raise _invalid() from error
 
+    def of_number(self, before: int) -> str:
+        """Return the cursor of the page that begins before a number."""
+        return self._encode(_NUMBER.pack(before))
 
-def dead_letter_cursor(before: tuple[datetime, UUID]) -> str:
-    """Return the cursor of the page that begins before a dead letter."""
-    return _encode_instant(b"d", before)
+    def read_number(self, cursor: str) -> int:
+        """Return the number in a cursor. Raises FaultyValueError."""
+        return int(self._decode(cursor, _NUMBER)[0])
 
+    def of_text(self, after: str) -> str:
+        """Return the cursor of the page that begins after a text."""
+        return self._encode(after.encode())
 
-def read_dead_letter_cursor(cursor: str) -> tuple[datetime, UUID]:
-    """Return the first_failed_at and id in a cursor. Raises FaultyValueError."""
-    return _decode_instant(b"d", cursor)
+    def read_text(self, cursor: str) -> str:
+        """Return the text in a cursor. Raises FaultyValueError."""
+        try:
+            after = self._checked(cursor).decode()
+        except UnicodeDecodeError as error:
+            raise _invalid() from error
+        if not after or "\x00" in after:  # PostgreSQL's text holds none
+            raise _invalid()
+        return after
 
+    def _encode(self, place: bytes) -> str:
+        return base64.urlsafe_b64encode(place + self._sum(place)).rstrip(b"=").decode()
 
-def suppression_cursor(before: tuple[datetime, UUID]) -> str:
-    """Return the cursor of the page that begins before a suppression."""
-    return _encode_instant(b"s", before)
+    def _decode(self, cursor: str, layout: struct.Struct) -> tuple[Any, ...]:
+        place = self._checked(cursor)
+        try:
+            return layout.unpack(place)
+        except struct.error as error:
+            raise _invalid() from error
 
+    def _checked(self, cursor: str) -> bytes:
+        try:
+            raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise _invalid() from error
+        place, given = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
+        if given != self._sum(place):
+            raise _invalid()
+        return place
 
-def read_suppression_cursor(cursor: str) -> tuple[datetime, UUID]:
-    """Return the created_at and id in a cursor. Raises FaultyValueError."""
-    return _decode_instant(b"s", cursor)
-
-
-def _encode_instant(kind: bytes, before: tuple[datetime, UUID]) -> str:
-    return _encode(_INSTANT.pack(kind, (before[0] - _EPOCH) // _MICROSECOND, before[1].bytes))
-
-
-def _decode_instant(kind: bytes, cursor: str) -> tuple[datetime, UUID]:
-    _, micros, before = _decode(cursor, _INSTANT, kind)
-    try:
-        return _EPOCH + timedelta(microseconds=micros), UUID(bytes=before)
-    except OverflowError as error:
-        raise _invalid() from error
-
-
-def destination_cursor(after: str) -> str:
-    """Return the cursor of the page that begins after a destination."""
-    return _encode(b"o" + after.encode())
-
-
-def read_destination_cursor(cursor: str) -> str:
-    """Return the destination in a cursor. Raises FaultyValueError."""
-    raw = _raw(cursor)
-    try:
-        after = raw[1:].decode()
-    except UnicodeDecodeError as error:
-        raise _invalid() from error
-    if raw[:1] != b"o" or not after or "\x00" in after:
-        raise _invalid()
-    return after
-
-
-def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _decode(cursor: str, layout: struct.Struct, kind: bytes) -> tuple[Any, ...]:
-    try:
-        fields = layout.unpack(_raw(cursor))
-    except struct.error as error:
-        raise _invalid() from error
-    if fields[0] != kind:
-        raise _invalid()
-    return fields
-
-
-def _raw(cursor: str) -> bytes:
-    try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _invalid() from error
+    def _sum(self, place: bytes) -> bytes:
+        return hashlib.blake2b(place, key=self._tenant_id, person=self._kind, digest_size=_CHECK_BYTES).digest()
 
 
 def _invalid() -> FaultyValueError:

@@ -1,7 +1,9 @@
 """Query parameters: read strictly, so that a filter with a typing error never lists everything instead."""
 
+import re
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import marshmallow as ma
 from marshmallow import RAISE, ValidationError
@@ -13,6 +15,9 @@ from api_service.faults import Fault, FaultyValueError, field_faults, forget_fra
 from api_service.paging import DEFAULT_LIMIT, MAX_LIMIT
 from api_service.problems import ParameterFault, invalid
 from shared.model import BreakerState, Channel, FailureClass, Status
+
+T = TypeVar("T")
+_CLASSES: Final = frozenset(FailureClass)
 
 
 class LetterStatus(StrEnum):
@@ -62,6 +67,25 @@ def _bounded(text: str) -> str:
     return text
 
 
+def _recipient(text: str) -> str:
+    """Take what may be stored as one: what is accepted today may be less than what was."""
+    if not re.fullmatch(r"""[^\s\x00-\x1f\x7f"<>\\^`{|}]{1,2048}""", text) or not re.search(r"@|://|\Aep_", text):
+        raise FaultyValueError("invalid", "an e-mail address, a URL, or the id of an endpoint")
+    return text
+
+
+def _destination(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:/\[\]-]{1,300}", text):
+        raise FaultyValueError("invalid", "as a destination is shown, such as https://example.com:443")
+    return text
+
+
+def _fingerprint(text: str) -> str:
+    if text.partition("|")[0] not in _CLASSES or "|" not in text:
+        raise FaultyValueError("invalid", "as a dead letter shows it: failure class, destination and reason")
+    return _bounded(text)
+
+
 class _Query(ma.Schema):
     class Meta:
         unknown = RAISE
@@ -83,7 +107,7 @@ class NotificationsQuery(_PageQuery):
         "description": "A failure is listed as soon as its dead letter has been tracked, normally within a second of "
         "it; GET by id is exact."})  # fmt: skip
     channel = fields.Word(Channel)
-    recipient = fields.Text(_bounded, metadata={"description": "Exactly as stored."})
+    recipient = fields.Text(_recipient, metadata={"description": "Exactly as stored."})
     since = fields.Instant(data_key="from", metadata={"description": "Accepted at or after this instant."})
     until = fields.Instant(data_key="to", metadata={"description": "Accepted before this instant."})
 
@@ -94,13 +118,15 @@ class DeadLettersQuery(_PageQuery):
     status = fields.Word(LetterStatus)
     failure_class = fields.Word(FailureClass)
     channel = fields.Word(Channel)
-    fingerprint = fields.Text(_bounded, metadata={"description": "Dead letters with one cause share it."})
+    fingerprint = fields.Text(_fingerprint, metadata={"description": "Dead letters with one cause share it."})
 
 
 class DestinationsQuery(_PageQuery):
     """Which destinations to list."""
 
-    destination = fields.Text(_bounded, metadata={"description": "Exactly this one, such as https://example.com:443."})
+    destination = fields.Text(
+        _destination, metadata={"description": "Exactly this one, such as https://example.com:443."}
+    )
     breaker = fields.Word(BreakerState, metadata={"description": "The worst over all consumers."})
     channel = fields.Word(Channel)
 
@@ -109,7 +135,7 @@ class SuppressionsQuery(_PageQuery):
     """Which suppressions to list."""
 
     channel = fields.Word(Channel)
-    recipient = fields.Text(_bounded, metadata={"description": "Exactly as stored."})
+    recipient = fields.Text(_recipient, metadata={"description": "Exactly as stored."})
     reason = fields.Word(SuppressionReason)
     active = fields.Word(Flag, metadata={"description": "false: those that have been lifted."})
 
@@ -168,6 +194,11 @@ def load(schema: ma.Schema, args: "MultiDict[str, str]") -> dict[str, Any]:
     return found
 
 
-def fault_in(name: str, error: FaultyValueError) -> Exception:
-    """Return the problem of one faulty parameter."""
-    return invalid([ParameterFault("parameter", name, error.fault)])
+def place(query: Mapping[str, Any], read: Callable[[str], T]) -> T | None:
+    """Return the place that the cursor of a query names, None where it has none. Raises Problem 400."""
+    if (cursor := query.get("cursor")) is None:
+        return None
+    try:
+        return read(cursor)
+    except FaultyValueError as error:
+        raise invalid([ParameterFault("parameter", "cursor", error.fault)]) from error

@@ -15,7 +15,7 @@ _SCOPES: Final[dict[tuple[str, str], Scope | None]] = {}
 
 def declares(method: str, rule: str, where: str, name: str | None = None) -> bool:
     """Say whether an operation is documented to take such a parameter: `where` is query or header, None any name."""
-    parameters = _OPERATIONS.get((method, rule), {}).get("parameters", ())
+    parameters = _OPERATIONS.get(("GET" if method == "HEAD" else method, rule), {}).get("parameters", ())
     return any(one["in"] == where and name in (None, one.get("name")) for one in parameters)
 
 

@@ -12,6 +12,7 @@ from api_service.accept import Origin
 from api_service.callers import Caller, Gate
 from api_service.database import Database
 from api_service.inbox import Inbox
+from api_service.paging import Cursors
 from api_service.settings import ApiSettings
 from api_service.tracing import RequestIds
 from shared.records import Topics
@@ -61,6 +62,11 @@ def in_tenant(work: Callable[[Connection[Any]], T], *, repeatable: bool = True) 
     Raises what Database.run raises.
     """
     return services().database.run(work, tenant_id=tenant_id(), repeatable=repeatable)
+
+
+def cursors(kind: str) -> Cursors:
+    """Return the cursors of a list of the current request's tenant."""
+    return Cursors(kind, tenant_id())
 
 
 def origin() -> Origin:

@@ -31,7 +31,7 @@ LIST_SUPPRESSIONS: Final[dict[str, Any]] = {
     "responses": {
         "200": answer("A page.", "SuppressionPage", {"data": [_SUPPRESSION], "next_cursor": None, "has_more": False})
     }
-    | problems(*ANY, "validation_failed"),
+    | problems(*ANY),
 }
 SHOW_SUPPRESSION: Final[dict[str, Any]] = {
     "responses": {"200": answer("The suppression.", "SuppressionDetail", _SUPPRESSION | {"held": 12})}

@@ -7,17 +7,17 @@ import flask
 from flask import Response
 from psycopg import Connection
 
-from api_service import bodies, dead_letter_schemas, paging, queries
+from api_service import bodies, dead_letter_schemas, queries
 from api_service import dead_letter_documents as documents
 from api_service.callers import Scope
-from api_service.faults import Fault, FaultyValueError
+from api_service.faults import Fault
 from api_service.idempotency import HEADER
 from api_service.problems import ParameterFault, Problem
 from api_service.representations import DEAD_LETTERS_PATH, RETRIES_PATH, retry_filter, retry_path, retry_summary
 from api_service.responses import json_response
 from api_service.routes.dead_letters import read_decision
 from api_service.routing import Routes
-from api_service.services import in_tenant, tenant_id
+from api_service.services import cursors, in_tenant, tenant_id
 from shared.db import dlq_actions, dlq_retries
 from shared.db.dlq_retries import NewRetry, Retry, Selection
 from shared.model import uuid7
@@ -64,23 +64,16 @@ def _previewed(selection: Selection) -> dict[str, Any]:
 def list_retries() -> Response:
     """List bulk retries, newest first."""
     query = queries.load(queries.RETRIES, flask.request.args)
-    limit = query["limit"]
-    before = _before(query.get("cursor"))
+    limit, places = query["limit"], cursors("bulk_retry")
+    before = queries.place(query, places.read_id)
     found = in_tenant(
         lambda conn: dlq_retries.list_page(
             conn, tenant_id=tenant_id(), status=query.get("status"), before=before, limit=limit + 1
         )
     )
     shown, more = found[:limit], len(found) > limit
-    cursor = paging.retry_cursor(shown[-1].id) if more else None
+    cursor = places.of_id(shown[-1].id) if more else None
     return json_response({"data": [retry_summary(one) for one in shown], "next_cursor": cursor, "has_more": more})
-
-
-def _before(cursor: str | None) -> UUID | None:
-    try:
-        return paging.read_retry_cursor(cursor) if cursor else None
-    except FaultyValueError as error:
-        raise queries.fault_in("cursor", error) from error
 
 
 @routes.add("GET", f"{RETRIES_PATH}/<uuid:retry_id>", scope=Scope.ADMIN, doc=documents.SHOW_RETRY)

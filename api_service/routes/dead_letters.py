@@ -8,15 +8,14 @@ import flask
 from flask import Response
 from psycopg import Connection
 
-from api_service import bodies, dead_letter_schemas, paging, queries
+from api_service import bodies, dead_letter_schemas, queries
 from api_service import dead_letter_documents as documents
 from api_service.callers import Scope
-from api_service.faults import FaultyValueError
 from api_service.problems import Problem
 from api_service.representations import DEAD_LETTERS_PATH, letter_detail, letter_summary, letter_with_actions
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import in_tenant, tenant_id
+from api_service.services import cursors, in_tenant, tenant_id
 from shared.db import attempts, dlq_actions, dlq_groups, dlq_messages
 from shared.db.dlq_messages import DeadLetter, Filter
 
@@ -27,26 +26,19 @@ routes: Final = Routes("dead letters", "What could not be delivered, and what a 
 def list_dead_letters() -> Response:
     """List dead letters, newest first, without their payloads."""
     query = queries.load(queries.DEAD_LETTERS, flask.request.args)
-    limit = query["limit"]
+    limit, places = query["limit"], cursors("dead_letter")
     where = Filter(
         tenant_id=tenant_id(),
         status=query.get("status"),
         failure_class=query.get("failure_class"),
         channel=query.get("channel"),
         fingerprint=query.get("fingerprint"),
-        before=_before(query.get("cursor")),
+        before=queries.place(query, places.read_instant),
     )
     letters = in_tenant(lambda conn: dlq_messages.list_page(conn, where, limit=limit + 1))
     shown, more = letters[:limit], len(letters) > limit
-    cursor = paging.dead_letter_cursor((shown[-1].first_failed_at, shown[-1].id)) if more else None
+    cursor = places.of_instant((shown[-1].first_failed_at, shown[-1].id)) if more else None
     return json_response({"data": [letter_summary(one) for one in shown], "next_cursor": cursor, "has_more": more})
-
-
-def _before(cursor: str | None) -> Any:
-    try:
-        return paging.read_dead_letter_cursor(cursor) if cursor else None
-    except FaultyValueError as error:
-        raise queries.fault_in("cursor", error) from error
 
 
 @routes.add("GET", f"{DEAD_LETTERS_PATH}/groups", scope=Scope.ADMIN, doc=documents.GROUP_DEAD_LETTERS)

@@ -6,14 +6,13 @@ import flask
 from flask import Response
 from psycopg import Connection
 
-from api_service import destination_documents, paging, queries
+from api_service import destination_documents, queries
 from api_service.callers import Scope
-from api_service.faults import FaultyValueError
 from api_service.problems import Problem
 from api_service.representations import DESTINATIONS_PATH, destination_detail, destination_summary
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import in_tenant
+from api_service.services import cursors, in_tenant
 from shared.db import destinations
 from shared.db.destinations import Filter
 
@@ -27,24 +26,17 @@ def list_destinations() -> Response:
     About two seconds behind; a consumer that has been silent for 15 seconds is left out.
     """
     query = queries.load(queries.DESTINATIONS, flask.request.args)
-    limit = query["limit"]
+    limit, places = query["limit"], cursors("destination")
     where = Filter(
         destination=query.get("destination"),
         breaker=query.get("breaker"),
         channel=query.get("channel"),
-        after=_after(query.get("cursor")),
+        after=queries.place(query, places.read_text),
     )
     seen = in_tenant(lambda conn: destinations.list_page(conn, where, limit=limit + 1))
     shown, more = seen[:limit], len(seen) > limit
-    cursor = paging.destination_cursor(shown[-1].destination) if more else None
+    cursor = places.of_text(shown[-1].destination) if more else None
     return json_response({"data": [destination_summary(one) for one in shown], "next_cursor": cursor, "has_more": more})
-
-
-def _after(cursor: str | None) -> str | None:
-    try:
-        return paging.read_destination_cursor(cursor) if cursor else None
-    except FaultyValueError as error:
-        raise queries.fault_in("cursor", error) from error
 
 
 @routes.add(

@@ -7,16 +7,15 @@ import flask
 from flask import Response
 from psycopg import Connection
 
-from api_service import accept, bodies, documents, metrics, paging, queries, schemas, sending
+from api_service import accept, bodies, documents, metrics, queries, schemas, sending
 from api_service.callers import Scope
-from api_service.faults import FaultyValueError
 from api_service.idempotency import Answer, KeyedRequest, find_answer, keyed_request
 from api_service.problems import Problem, invalid
 from api_service.representations import NOTIFICATION_PATHS, NOTIFICATIONS_PATH, detail, summary
 from api_service.responses import json_response
 from api_service.routing import Routes
 from api_service.sending import SEND, answer_to
-from api_service.services import in_tenant, origin, services, tenant_id
+from api_service.services import cursors, in_tenant, origin, services, tenant_id
 from shared.db import attempts, dlq_messages, notification_lists, notifications
 from shared.db.accepting import NewNotification
 from shared.db.notification_lists import Filter, Notification
@@ -92,7 +91,8 @@ def list_notifications() -> Response:
     A page may be short, or empty, with more to come: go on until has_more is false.
     """
     query = queries.load(queries.NOTIFICATIONS, flask.request.args)
-    where, limit = _filter(query), query["limit"]
+    places, limit = cursors("notification"), query["limit"]
+    where = _filter(query, queries.place(query, places.read_id))
     page = in_tenant(lambda conn: notification_lists.list_page(conn, where, limit=limit + 1))
     shown, before = page.notifications[:limit], page.next_before
     if len(page.notifications) > limit:
@@ -100,19 +100,15 @@ def list_notifications() -> Response:
     return json_response(
         {
             "data": [summary(one) for one in shown],
-            "next_cursor": paging.notification_cursor(before) if before else None,
+            "next_cursor": places.of_id(before) if before else None,
             "has_more": before is not None,
         }
     )
 
 
-def _filter(query: dict[str, Any]) -> Filter:
+def _filter(query: dict[str, Any], before: UUID | None) -> Filter:
     high = _first_id_at(query.get("until"))
-    if cursor := query.get("cursor"):
-        try:
-            before = paging.read_notification_cursor(cursor)
-        except FaultyValueError as error:
-            raise queries.fault_in("cursor", error) from error
+    if before:
         high = min(before, high) if high else before
     return Filter(
         tenant_id=tenant_id(),

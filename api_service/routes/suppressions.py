@@ -7,14 +7,13 @@ import flask
 from flask import Response
 from psycopg import Connection
 
-from api_service import bodies, paging, queries, suppression_documents, suppression_schemas
+from api_service import bodies, queries, suppression_documents, suppression_schemas
 from api_service.callers import Scope
-from api_service.faults import FaultyValueError
 from api_service.problems import Problem
 from api_service.representations import SUPPRESSIONS_PATH, suppression_detail, suppression_summary
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import in_tenant, tenant_id
+from api_service.services import cursors, in_tenant, tenant_id
 from shared.db import suppressions
 from shared.db.suppressions import Filter, Suppression
 
@@ -26,27 +25,20 @@ routes: Final = Routes("suppressions", "Recipients nothing is sent to, and what 
 def list_suppressions() -> Response:
     """List suppressions, newest first, those that were lifted too."""
     query = queries.load(queries.SUPPRESSIONS, flask.request.args)
-    limit, active = query["limit"], query.get("active")
+    limit, active, places = query["limit"], query.get("active"), cursors("suppression")
     where = Filter(
         tenant_id=tenant_id(),
         channel=query.get("channel"),
         recipient=query.get("recipient"),
         reason=query.get("reason"),
         active=None if active is None else active is queries.Flag.TRUE,
-        before=_before(query.get("cursor")),
+        before=queries.place(query, places.read_instant),
     )
     rows = in_tenant(lambda conn: suppressions.list_page(conn, where, limit=limit + 1))
     shown, more = rows[:limit], len(rows) > limit
-    cursor = paging.suppression_cursor((shown[-1].created_at, shown[-1].id)) if more else None
+    cursor = places.of_instant((shown[-1].created_at, shown[-1].id)) if more else None
     data = [suppression_summary(one) for one in shown]
     return json_response({"data": data, "next_cursor": cursor, "has_more": more})
-
-
-def _before(cursor: str | None) -> Any:
-    try:
-        return paging.read_suppression_cursor(cursor) if cursor else None
-    except FaultyValueError as error:
-        raise queries.fault_in("cursor", error) from error
 
 
 @routes.add(

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api_service.answer_schemas import NotificationSchema, NotificationSummarySchema
-from api_service.paging import notification_cursor
+from api_service.paging import Cursors
 from shared.db import notifications
 from shared.db.notifications import Ended, Ticket
 from shared.model import Outcome, uuid7
@@ -132,7 +132,7 @@ def test_the_list_is_bounded_by_time(client: FlaskClient) -> None:
 
     assert second in ids(f"from={at}")
     assert second not in ids(f"to={at}")
-    assert ids(f"to={at}&cursor={notification_cursor(UUID(first))}") == []
+    assert ids(f"to={at}&cursor={Cursors('notification', 'default').of_id(UUID(first))}") == []
     assert ids("from=0001-01-01T00:00:00Z") == [second, first]
 
 

@@ -11,7 +11,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api_service.paging import notification_cursor
+from api_service.accept import DEFAULT_TENANT
+from api_service.paging import Cursors
 from api_service.problems import PROBLEMS
 
 PATH = "/api/v1/notifications"
@@ -215,7 +216,7 @@ def test_a_bad_query_parameter_is_named(client: FlaskClient, query: str, paramet
 
 def test_a_cursor_of_another_list_is_refused(client: FlaskClient) -> None:
     """A cursor of dead letters says nothing about notifications."""
-    cursor = notification_cursor(UUID(int=1))
+    cursor = Cursors("notification", DEFAULT_TENANT).of_id(UUID(int=1))
 
     answer = problem(client.get(f"/api/v1/dead-letters?cursor={cursor}"), 400, "validation_failed")
     assert answer["errors"][0]["parameter"] == "cursor"

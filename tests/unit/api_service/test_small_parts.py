@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from api_service import accept, dead_letter_schemas, paging, representations, schemas, suppression_schemas, tracing
+from api_service import accept, dead_letter_schemas, representations, schemas, suppression_schemas, tracing
 from api_service.accept import Origin
 from api_service.faults import FaultyValueError
 from api_service.idempotency import keyed_request
+from api_service.paging import Cursors
 from api_service.problems import Problem
 from shared.db import accepting
 from shared.db.dlq_messages import DeadLetter
@@ -21,27 +22,49 @@ from shared.db.notification_lists import Notification
 from shared.model import uuid7_unix_ms
 from shared.records import Topics, decode_record
 
+PLACES = Cursors("notification", "acme")
+
 
 @given(st.uuids())
-def test_a_notification_cursor_comes_back(before: UUID) -> None:
+def test_a_cursor_of_an_id_comes_back(before: UUID) -> None:
     """Opaque on the way, the same at the end."""
-    assert paging.read_notification_cursor(paging.notification_cursor(before)) == before
+    assert PLACES.read_id(PLACES.of_id(before)) == before
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)), st.uuids())  # noqa: DTZ001
-def test_a_dead_letter_cursor_comes_back(at: datetime, before: UUID) -> None:
+def test_a_cursor_of_an_instant_comes_back(at: datetime, before: UUID) -> None:
     """To the microsecond, or a page would repeat or skip a row."""
-    assert paging.read_dead_letter_cursor(paging.dead_letter_cursor((at, before))) == (at, before)
+    assert PLACES.read_instant(PLACES.of_instant((at, before))) == (at, before)
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.text(st.characters(exclude_characters="\x00", codec="utf-8"), min_size=1))
+def test_a_cursor_of_a_number_or_a_text_comes_back(number: int, text: str) -> None:
+    """Whatever a destination is called."""
+    assert (PLACES.read_number(PLACES.of_number(number)), PLACES.read_text(PLACES.of_text(text))) == (number, text)
 
 
 @given(st.text(max_size=60))
 def test_any_other_text_is_no_cursor(text: str) -> None:
     """It is refused, never an error of ours."""
-    for read in (paging.read_notification_cursor, paging.read_dead_letter_cursor):
-        try:
+    for read in (PLACES.read_id, PLACES.read_instant, PLACES.read_number, PLACES.read_text):
+        with pytest.raises(FaultyValueError) as refused:
             read(text)
-        except FaultyValueError as error:
-            assert error.fault.code == "invalid_cursor"
+        assert refused.value.fault.code == "invalid_cursor"
+
+
+@pytest.mark.parametrize("other", [Cursors("notification", "b-ltd"), Cursors("dead_letter", "acme")])
+def test_a_cursor_of_another_tenant_or_list_is_refused(other: Cursors) -> None:
+    """It was copied from elsewhere; so was one whose place was changed."""
+    for cursor in (other.of_id(UUID(int=7)), "A" + PLACES.of_id(UUID(int=7))[1:].swapcase()):
+        with pytest.raises(FaultyValueError):
+            PLACES.read_id(cursor)
+
+
+@pytest.mark.parametrize("text", ["", "a\x00b"])
+def test_a_place_that_postgresql_cannot_hold_is_refused(text: str) -> None:
+    """Though its sum is right: the sum is no secret."""
+    with pytest.raises(FaultyValueError):
+        PLACES.read_text(PLACES.of_text(text))
 
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
