@@ -1,4 +1,7 @@
-"""The command `notify-audit verify`: reconciles accepted = ended + live + pruned, and names what breaks a rule.
+"""The command `notify-audit`: keeps the ledger, and sees whether the audit log is as it was written.
+
+`verify` reconciles accepted = ended + live + pruned, names what breaks a rule, and looks at the newest rows of the log;
+`verify --full` and `verify-log` look at all of it.
 
 Exit 0: clean. 1: at least one offender, and nothing else. 2: bad usage, configuration or rights. 3: no verdict, since
 PostgreSQL is out of reach or the report could not be written. 4: a bug in this command.
@@ -12,15 +15,17 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, NoReturn, TextIO
+from typing import Any, Final, NoReturn, TextIO
 from uuid import UUID
 
 import orjson
 import psycopg
 
 from outbox_relay.verifying import MOST_LISTED, Report, verify
+from outbox_relay.verifying_log import NEWEST, LogReport, verify_log
 from shared.conninfo import read_conninfo
 from shared.db import OUTAGE, DatabaseNotReadyError, connect, readiness_fault
+from shared.db.audit_chain import Anchor
 from shared.db.ledger import FIRST_ID, LAST_ID, id_at
 from shared.db.outages import outage_reason
 from shared.settings import Environment, settings_or_exit
@@ -77,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         return instant(text, now)
 
     made = argparse.ArgumentParser(COMMAND, description="Keeps the ledger of the notification pipeline.")
-    commands = made.add_subparsers(required=True)
+    commands = made.add_subparsers(required=True, dest="command")
     one = commands.add_parser("verify", help="reconcile accepted = ended + live + pruned, and name each offender")
     one.add_argument("--since", type=at, metavar="T", help="only what was accepted since: 2030-01-31T09:00Z, or 2h")
     one.add_argument("--until", type=at, metavar="T", help="only what was accepted before; moves no mark")
@@ -85,7 +90,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--rebook", action="store_true", help="with --full: accept that rows are gone")
     one.add_argument("--grace", type=float, metavar="S", help="seconds something may be on its way (2 x SWEEP_AFTER_S)")
     one.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    log = commands.add_parser("verify-log", help="look at every row of the audit log: changed, missing, cut off, added")
+    log.add_argument("--anchor", type=anchor, metavar="SEQ:HASH", help="a head that an earlier run printed")
+    log.add_argument("--json", action="store_true", help="one JSON object instead of text")
     return made
+
+
+def anchor(text: str) -> Anchor:
+    """Read the head of an earlier report, such as 17:0f3a…; raises argparse.ArgumentTypeError."""
+    if not (found := re.fullmatch(r"([1-9]\d{0,17}):([0-9a-f]{64})", text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no head: a number, a colon, 64 hexadecimal digits")
+    return Anchor(int(found[1]), bytes.fromhex(found[2]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,22 +108,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         options = _options(argv)
         settings = settings_or_exit(COMMAND, read_settings)
-        report = _verified(options, settings)
-        text = as_json(report) if options.json else as_text(report)
+        report, log = _verified(options, settings)
+        text = as_json(report, log) if options.json else as_text(report, log)
     except Exception as error:  # noqa: BLE001 - whatever it is, Python's own exit code for it means "offender" here
         _give_up(BUG, f"a bug: {type(error).__name__} {_places(error)}")  # its words may quote a value
     if fault := _write(sys.stdout, text):
         _give_up(NO_VERDICT, f"the report could not be written: {fault}")
-    raise SystemExit(CLEAN if report.clean else OFFENDERS)
+    raise SystemExit(CLEAN if all(one is None or one.clean for one in (report, log)) else OFFENDERS)
 
 
-def _verified(options: argparse.Namespace, settings: Settings) -> Report:
-    grace_s = settings.grace_s if options.grace is None else options.grace
+def _verified(options: argparse.Namespace, settings: Settings) -> tuple[Report | None, LogReport | None]:
+    """Return what was found in the ledger, None where it was not asked for, and in the log, None where it is hidden."""
     try:
         with connect(settings.conninfo, application_name=COMMAND, settings=("SET lock_timeout = '50s'",)) as conn:
             if fault := readiness_fault(conn):
                 raise DatabaseNotReadyError(fault)
-            return verify(conn, grace_s=grace_s, between=_between(options), full=options.full, rebook=options.rebook)
+            return _looked_at(conn, options, settings)
     except OUTAGE as error:
         reason = outage_reason(error)
         if reason in _TO_MEND:
@@ -124,6 +139,19 @@ def _verified(options: argparse.Namespace, settings: Settings) -> Report:
         if error.sqlstate is None:  # libpq could not read it; its words may hold the password
             _give_up(MISUSED, "DATABASE_URL is no connection string")
         raise
+
+
+def _looked_at(
+    conn: psycopg.Connection[Any], options: argparse.Namespace, settings: Settings
+) -> tuple[Report | None, LogReport | None]:
+    if options.command == "verify-log":
+        return None, verify_log(conn, anchor=options.anchor)
+    grace_s = settings.grace_s if options.grace is None else options.grace
+    report = verify(conn, grace_s=grace_s, between=_between(options), full=options.full, rebook=options.rebook)
+    try:
+        return report, verify_log(conn, newest=None if options.full else NEWEST)
+    except psycopg.errors.InsufficientPrivilege:
+        return report, None  # a role that keeps the ledger need not see who did what
 
 
 def _places(error: Exception) -> str:
@@ -154,6 +182,8 @@ def _write(stream: TextIO | None, text: str) -> str | None:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     made = parser()
     options = made.parse_args(argv)
+    if options.command == "verify-log":
+        return options
     if options.full and (options.since or options.until):
         made.error("--full is everything: it goes without --since and --until")
     if options.rebook and not options.full:
@@ -172,10 +202,13 @@ def _between(options: argparse.Namespace) -> tuple[UUID, UUID] | None:
     return after, id_at(options.until.timestamp()) if options.until else LAST_ID
 
 
-def as_json(report: Report) -> str:
-    """Write a report as one line of JSON."""
+def as_json(report: Report | None, log: LogReport | None) -> str:
+    """Write what was found as one line of JSON."""
+    of_log = log and log.as_json()
+    if report is None:
+        return orjson.dumps(of_log).decode() + "\n"
     body = {
-        "clean": report.clean,
+        "clean": report.clean and (log is None or log.clean),
         "scope": report.scope,
         "accepted": report.accepted,
         "ended_total": report.ended.total(),
@@ -191,12 +224,18 @@ def as_json(report: Report) -> str:
         "offenders": report.offenders,
         "mark": report.mark,
         "seconds": report.seconds,
+        "audit_log": of_log,
     }
     return orjson.dumps(body).decode() + "\n"
 
 
-def as_text(report: Report) -> str:
-    """Write a report for a person."""
+def as_text(report: Report | None, log: LogReport | None) -> str:
+    """Write what was found for a person."""
+    of_log = log.as_lines() if log else ["audit log: not looked at, this role may not read all of it"]
+    return "\n".join([*(_ledger_lines(report) if report else []), *of_log]) + "\n"
+
+
+def _ledger_lines(report: Report) -> list[str]:
     mark = f", mark at {report.mark:%Y-%m-%d %H:%M:%S} UTC" if report.mark and report.scope != "stretch" else ""
     lines = [f"ledger ({report.scope}{mark}, {report.seconds:.1f} s)", ""]
     lines += [f"  accepted {report.accepted:>14,}", *_part("ended", report.ended), *_part("live", report.live)]
@@ -205,14 +244,14 @@ def as_text(report: Report) -> str:
         lines += [f"  {report.late:,} rows had come late, behind the mark; they are in the books now", ""]
     lines += ["  in the table: " + (_listed(report.statuses) or "nothing"), ""]
     if report.clean:
-        return "\n".join([*lines, "clean: nothing is missing a cause"]) + "\n"
+        return [*lines, "clean: nothing is missing a cause", ""]
     lines += [f"{report.broken.total():,} OFFENDERS: " + _listed(report.broken), ""]
     for offender in report.offenders:
         state = f"{offender.status or '-'} attempt {offender.attempt or '-'}, {_age(offender.age_s)}"
         lines.append(f"  {offender.id}  {state}  {offender.rule}: missing {offender.missing}")
     if report.broken.total() > len(report.offenders):
         lines.append(f"  ... only the first {MOST_LISTED:,} are named")
-    return "\n".join(lines) + "\n"
+    return [*lines, ""]
 
 
 def _part(name: str, counts: dict[str, int]) -> list[str]:

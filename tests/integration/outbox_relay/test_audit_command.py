@@ -73,7 +73,7 @@ def test_only_some_offenders_are_named_but_all_counted(conn: Conn, monkeypatch: 
     report = verify(conn, grace_s=600)
 
     assert (report.broken, len(report.offenders)) == ({"pending_without_record": 3}, 2)
-    assert "only the first" in audit.as_text(report)
+    assert "only the first" in audit.as_text(report, None)
 
 
 def test_the_grace_is_two_sweeps_unless_given(conn: Conn, database: Database) -> None:
