@@ -19,6 +19,7 @@ from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
 from api_service.problems import Problem
 from api_service.routes import (
+    audit_logs,
     batches,
     dead_letter_retries,
     dead_letters,
@@ -57,7 +58,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     app.after_request(_finish)
     groups = (
         *(notifications, batches, dead_letters, dead_letter_retries, suppressions, destinations),
-        *(test_webhook, health),
+        *(audit_logs, test_webhook, health),
     )
     openapi.document(app, [module.routes for module in groups])
     app.register_blueprint(docs.blueprint)

@@ -31,7 +31,7 @@ def _bounded(text: str) -> str:
 _BY: Final = {
     "minLength": 1,
     "maxLength": MAX_BY_CHARS,
-    "description": "Who says so; kept as it is given, since there is no authentication yet.",
+    "description": "Who says so, kept as it is given; the caller's name where it is left out.",
 }
 _NOTE: Final = {"minLength": 1, "maxLength": MAX_NOTE_CHARS, "description": "Why; kept in the history."}
 _EXACTLY: Final = {"minLength": 1, "maxLength": MAX_URL_CHARS}
@@ -41,13 +41,13 @@ class DiscardSchema(StrictSchema):
     """Why a dead letter is not tried again."""
 
     reason = fields.Text(_reason, required=True, metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS})
-    by = fields.Text(checked_by, load_default="api", metadata=_BY)
+    by = fields.Text(checked_by, load_default=None, metadata=_BY)
 
 
 class DecisionSchema(StrictSchema):
     """Who decides, and why."""
 
-    by = fields.Text(checked_by, load_default="api", metadata=_BY)
+    by = fields.Text(checked_by, load_default=None, metadata=_BY)
     note = fields.Text(checked_note, load_default=None, metadata=_NOTE)
 
 
@@ -74,7 +74,7 @@ class BulkRetrySchema(StrictSchema):
         "description": "How many go out per second, the canary included."})  # fmt: skip
     canary = fields.Count(low=0, high=MAX_CANARY, load_default=10, metadata={
         "description": "How many go first; the others follow once so many were sent, unless one failed."})  # fmt: skip
-    by = fields.Text(checked_by, load_default="api", metadata=_BY)
+    by = fields.Text(checked_by, load_default=None, metadata=_BY)
     note = fields.Text(checked_note, load_default=None, metadata=_NOTE)
 
 

@@ -8,6 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 from api_service import (
     answer_schemas,
+    audit_log_answers,
     dead_letter_answers,
     dead_letter_schemas,
     destination_answers,
@@ -55,7 +56,10 @@ def document(app: Flask, groups: list[Routes]) -> Any:
     components.schema("WebhookNotification", schema=schemas.WebhookSchema)
     components.schema("Suppress", schema=suppression_schemas.SuppressSchema)
     components.schema("Lift", schema=suppression_schemas.LiftSchema)
-    shown = (*answer_schemas.ALL, *dead_letter_answers.ALL, *suppression_answers.ALL, *destination_answers.ALL)
+    shown = (
+        *(*answer_schemas.ALL, *dead_letter_answers.ALL, *suppression_answers.ALL, *destination_answers.ALL),
+        *audit_log_answers.ALL,
+    )
     for schema in (*dead_letter_schemas.ALL, *shown):
         name = schema.__name__.removesuffix("Schema")
         if name not in components.schemas:  # nested in one before, and registered with it

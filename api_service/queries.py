@@ -10,6 +10,7 @@ from marshmallow import RAISE, ValidationError
 from werkzeug.datastructures import MultiDict
 
 from api_service import fields
+from api_service.actions import Action, EntityType
 from api_service.addresses import MAX_URL_CHARS
 from api_service.faults import Fault, FaultyValueError, field_faults, forget_frames
 from api_service.paging import DEFAULT_LIMIT, MAX_LIMIT
@@ -86,6 +87,12 @@ def _fingerprint(text: str) -> str:
     return _bounded(text)
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:@/-]{1,200}", text):
+        raise FaultyValueError("invalid", "an id: letters, digits and _ . : @ / -, at most 200")
+    return text
+
+
 class _Query(ma.Schema):
     class Meta:
         unknown = RAISE
@@ -140,6 +147,17 @@ class SuppressionsQuery(_PageQuery):
     active = fields.Word(Flag, metadata={"description": "false: those that have been lifted."})
 
 
+class AuditLogsQuery(_PageQuery):
+    """Which rows of the audit log to list."""
+
+    action = fields.Word(Action)
+    actor = fields.Text(_name, metadata={"description": "The id of a key or a user."})
+    entity_type = fields.Word(EntityType)
+    entity_id = fields.Text(_name)
+    since = fields.Instant(data_key="from", metadata={"description": "Done at or after this instant."})
+    until = fields.Instant(data_key="to", metadata={"description": "Done before this instant."})
+
+
 class GroupsQuery(_Query):
     """Which dead letters to count."""
 
@@ -167,6 +185,7 @@ NOTIFICATIONS: Final = NotificationsQuery()
 DEAD_LETTERS: Final = DeadLettersQuery()
 DESTINATIONS: Final = DestinationsQuery()
 SUPPRESSIONS: Final = SuppressionsQuery()
+AUDIT_LOGS: Final = AuditLogsQuery()
 GROUPS: Final = GroupsQuery()
 RETRIES: Final = RetriesQuery()
 BATCH: Final = BatchQuery()

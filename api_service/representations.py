@@ -12,6 +12,7 @@ import orjson
 from api_service.look_alikes import warning_of
 from shared.db.accepting import NewNotification
 from shared.db.attempts import Attempt
+from shared.db.audit import Noted
 from shared.db.destinations import Seen, SeenByOne
 from shared.db.dlq_actions import Action
 from shared.db.dlq_messages import DeadLetter
@@ -25,6 +26,7 @@ NOTIFICATION_PATHS: Final = (NOTIFICATIONS_PATH, "/api/notifications")
 DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"
 SUPPRESSIONS_PATH: Final = "/api/v1/suppressions"
 DESTINATIONS_PATH: Final = "/api/v1/destinations"
+AUDIT_LOGS_PATH: Final = "/api/v1/audit-logs"
 RETRIES_PATH: Final = f"{DEAD_LETTERS_PATH}/retries"
 FILTER_FIELDS: Final = (
     *("failure_class", "channel", "fingerprint", "reason", "destination"),
@@ -164,6 +166,25 @@ def _hide_credentials(value: bytes) -> bytes:
         return _HIDDEN.encode()
 
 
+def noted(row: Noted) -> dict[str, Any]:
+    """Return a row of the audit log."""
+    return {
+        "seq": row.seq,
+        "at": row.at,
+        "actor": {"kind": row.actor_kind, "id": row.actor_id, "name": row.actor_name},
+        "action": row.action,
+        "entity_type": row.entity_type,
+        "entity_id": row.entity_id,
+        "before": row.before,
+        "after": row.after,
+        "address": row.address,
+        "user_agent": row.user_agent,
+        "request_id": row.request_id,
+        "tenant_id": row.tenant_id or None,
+        "hash": row.hash.hex(),
+    }
+
+
 def destination_summary(seen: Seen) -> dict[str, Any]:
     """Return a destination over all consumers."""
     return asdict(seen) | {"href": f"{DESTINATIONS_PATH}/{quote(seen.destination, safe='')}"}
@@ -177,7 +198,7 @@ def destination_detail(seen: Seen, consumers: Sequence[SeenByOne]) -> dict[str, 
 def suppression_summary(one: Suppression) -> dict[str, Any]:
     """Return a suppression as a list shows it."""
     body = asdict(one) | {"active": one.active, "href": suppression_path(one.id)}
-    del body["tenant_id"]
+    del body["tenant_id"], body["changed"]
     body["notification_href"] = notification_path(one.notification_id) if one.notification_id else None
     return body
 

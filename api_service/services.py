@@ -64,6 +64,12 @@ def in_tenant(work: Callable[[Connection[Any]], T], *, repeatable: bool = True) 
     return services().database.run(work, tenant_id=tenant_id(), repeatable=repeatable)
 
 
+def decider(said: str | None) -> str:
+    """Return who decides: whom the body names, otherwise the caller."""
+    who = caller()
+    return said or who.name or who.id
+
+
 def cursors(kind: str) -> Cursors:
     """Return the cursors of a list of the current request's tenant."""
     return Cursors(kind, tenant_id())

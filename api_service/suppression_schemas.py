@@ -18,7 +18,11 @@ _CHECKS: Final[dict[Channel, Callable[[str], str]]] = {
 }
 
 
-_BY_LIMITS: Final = {"minLength": 1, "maxLength": MAX_BY_CHARS, "default": "api"}
+_BY: Final = {
+    "minLength": 1,
+    "maxLength": MAX_BY_CHARS,
+    "description": "Who says so, kept as it is given; the caller's name where it is left out.",
+}
 
 
 class SuppressSchema(StrictSchema):
@@ -31,13 +35,13 @@ class SuppressSchema(StrictSchema):
     reason_note = fields.Text(
         checked_note, metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS, "description": "Why."}
     )
-    by = fields.Text(checked_by, load_default="api", metadata=_BY_LIMITS | {"description": "Who says so."})
+    by = fields.Text(checked_by, load_default=None, metadata=_BY)
 
 
 class LiftSchema(StrictSchema):
     """Who lifts a suppression."""
 
-    by = fields.Text(checked_by, load_default="api", metadata=_BY_LIMITS)
+    by = fields.Text(checked_by, load_default=None, metadata=_BY)
 
 
 _SUPPRESS: Final = SuppressSchema()

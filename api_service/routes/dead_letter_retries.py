@@ -9,6 +9,8 @@ from psycopg import Connection
 
 from api_service import bodies, dead_letter_schemas, queries
 from api_service import dead_letter_documents as documents
+from api_service.actions import Action
+from api_service.auditing import Change, audited
 from api_service.callers import Scope
 from api_service.faults import Fault
 from api_service.idempotency import HEADER
@@ -17,8 +19,9 @@ from api_service.representations import DEAD_LETTERS_PATH, RETRIES_PATH, retry_f
 from api_service.responses import json_response
 from api_service.routes.dead_letters import read_decision
 from api_service.routing import Routes
-from api_service.services import cursors, in_tenant, tenant_id
+from api_service.services import cursors, decider, in_tenant, tenant_id
 from shared.db import dlq_actions, dlq_retries
+from shared.db.dlq_actions import Done
 from shared.db.dlq_retries import NewRetry, Retry, Selection
 from shared.model import uuid7
 
@@ -41,8 +44,14 @@ def retry_by_filter() -> Response:
     selection = Selection(tenant_id(), **said["filter"])
     if said["dry_run"]:
         return json_response(_previewed(selection))
-    new = NewRetry(uuid7(), selection, said["rate_per_s"], said["canary"], said["by"], said["note"])
-    retry = in_tenant(lambda conn: dlq_retries.create(conn, new), repeatable=False)
+    new = NewRetry(uuid7(), selection, said["rate_per_s"], said["canary"], decider(said["by"]), said["note"])
+
+    def create(conn: Connection[Any]) -> tuple[Retry, Change]:
+        made = dlq_retries.create(conn, new)
+        wanted = {"rate_per_s": made.rate_per_s, "canary": made.canary, "matched": made.matched, "by": made.by}
+        return made, Change(Action.BULK_RETRY_CREATED, str(made.id), None, {"filter": retry_filter(made)} | wanted)
+
+    retry = audited(create, repeatable=False)
     response = json_response(retry_summary(retry), 202)
     response.headers["Location"] = retry_path(retry.id)
     return response
@@ -103,12 +112,13 @@ def cancel_retry(retry_id: UUID) -> Response:
     """
     said = read_decision()
 
-    def end(conn: Connection[Any]) -> dict[str, Any]:
+    def end(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:
         cancelled = dlq_retries.cancel(conn, retry_id, tenant_id=tenant_id(), **said)
         retry = _find(conn, retry_id)
         if not cancelled:
             detail = f"a bulk retry that is {retry.status} cannot be cancelled"
             raise Problem("wrong_state", detail, extra={"state": retry.status})
-        return _shown(conn, retry_id)
+        change = Change(Action.BULK_RETRY_CANCELLED, str(retry_id), None, {"retried": retry.retried, "by": said["by"]})
+        return _shown(conn, retry_id), change if cancelled is Done.NOW else None
 
-    return json_response(in_tenant(end))
+    return json_response(audited(end))

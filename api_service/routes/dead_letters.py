@@ -10,13 +10,17 @@ from psycopg import Connection
 
 from api_service import bodies, dead_letter_schemas, queries
 from api_service import dead_letter_documents as documents
+from api_service.actions import Action
+from api_service.auditing import Change, audited
 from api_service.callers import Scope
 from api_service.problems import Problem
+from api_service.queries import LetterStatus
 from api_service.representations import DEAD_LETTERS_PATH, letter_detail, letter_summary, letter_with_actions
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import cursors, in_tenant, tenant_id
+from api_service.services import cursors, decider, in_tenant, tenant_id
 from shared.db import attempts, dlq_actions, dlq_groups, dlq_messages
+from shared.db.dlq_actions import Done
 from shared.db.dlq_messages import DeadLetter, Filter
 
 routes: Final = Routes("dead letters", "What could not be delivered, and what a person does about it.")
@@ -90,20 +94,28 @@ def retry(dead_letter_id: UUID) -> Response:
     """
     said = read_decision()
 
-    def replay(conn: Connection[Any]) -> dict[str, Any]:
+    def replay(conn: Connection[Any]) -> tuple[dict[str, Any], Change]:
         replayed = dlq_actions.replay(conn, dead_letter_id, tenant_id=tenant_id(), **said)
         letter = _find(conn, dead_letter_id)
         if not replayed:
             raise _not_replayable(letter)
-        return letter_with_actions(letter, dlq_actions.history(conn, dead_letter_id))
+        body = letter_with_actions(letter, dlq_actions.history(conn, dead_letter_id))
+        return body, _change(Action.DEAD_LETTER_RETRIED, letter, by=said["by"])
 
-    return json_response(in_tenant(replay, repeatable=False), 202)
+    return json_response(audited(replay, repeatable=False), 202)
+
+
+def _change(action: Action, letter: DeadLetter, *, by: str) -> Change:
+    """Return what is noted of a dead letter that was failed before."""
+    after = {"status": letter.status, "retry_count": letter.retry_count, "by": by}
+    return Change(action, str(letter.id), {"status": LetterStatus.FAILED}, after)
 
 
 def read_decision() -> dict[str, Any]:
     """Return who decides, and why, in the optional body. Raises Problem."""
     body = bodies.read_optional_json()
-    return dead_letter_schemas.load(dead_letter_schemas.DECISION, {} if body is None else body)
+    said = dead_letter_schemas.load(dead_letter_schemas.DECISION, {} if body is None else body)
+    return said | {"by": decider(said["by"])}
 
 
 def _not_replayable(letter: DeadLetter) -> Problem:
@@ -125,13 +137,15 @@ def discard(dead_letter_id: UUID) -> Response:
     Repeating it changes nothing and answers 200 again.
     """
     said = dead_letter_schemas.load(dead_letter_schemas.DISCARD, bodies.read_json())
+    by, note = decider(said["by"]), said["reason"]
 
-    def resolve(conn: Connection[Any]) -> dict[str, Any]:
-        discarded = dlq_actions.discard(conn, dead_letter_id, tenant_id=tenant_id(), by=said["by"], note=said["reason"])
+    def resolve(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:
+        discarded = dlq_actions.discard(conn, dead_letter_id, tenant_id=tenant_id(), by=by, note=note)
         letter = _find(conn, dead_letter_id)
         if not discarded:
             detail = f"a dead letter that is {letter.status} cannot be discarded"
             raise Problem("wrong_state", detail, extra={"state": letter.status})
-        return letter_with_actions(letter, dlq_actions.history(conn, dead_letter_id))
+        body = letter_with_actions(letter, dlq_actions.history(conn, dead_letter_id))
+        return body, _change(Action.DEAD_LETTER_DISCARDED, letter, by=by) if discarded is Done.NOW else None
 
-    return json_response(in_tenant(resolve))
+    return json_response(audited(resolve))

@@ -8,12 +8,14 @@ from flask import Response
 from psycopg import Connection
 
 from api_service import bodies, queries, suppression_documents, suppression_schemas
+from api_service.actions import Action
+from api_service.auditing import Change, audited
 from api_service.callers import Scope
 from api_service.problems import Problem
 from api_service.representations import SUPPRESSIONS_PATH, suppression_detail, suppression_summary
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import cursors, in_tenant, tenant_id
+from api_service.services import cursors, decider, in_tenant, tenant_id
 from shared.db import suppressions
 from shared.db.suppressions import Filter, Suppression
 
@@ -68,18 +70,26 @@ def suppress() -> Response:
     """
     wanted = suppression_schemas.load_suppress(bodies.read_json())
 
-    def add(conn: Connection[Any]) -> dict[str, Any]:
+    def add(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:
         added = suppressions.add(
             conn,
             tenant_id=tenant_id(),
             channel=wanted["channel"],
             recipient=wanted["recipient"],
-            by=wanted["by"],
+            by=decider(wanted["by"]),
             detail=wanted.get("reason_note"),
         )
-        return _detail(conn, added)
+        return _detail(conn, added), _change(Action.SUPPRESSION_ADDED, added)
 
-    return json_response(in_tenant(add))
+    return json_response(audited(add))
+
+
+def _change(action: Action, one: Suppression | None) -> Change | None:
+    """Return what is noted of a suppression, None where it was so before. Whom it is about is in its own row alone."""
+    if one is None or not one.changed:
+        return None
+    after = {"channel": one.channel, "active": one.active, "reason": one.reason, "by": one.lifted_by or one.created_by}
+    return Change(action, str(one.id), {"active": not one.active}, after)
 
 
 @routes.add(
@@ -94,9 +104,10 @@ def lift(suppression_id: UUID) -> Response:
     The body may be left out. A repeat changes nothing and answers 200 again; held counts what has not gone on yet.
     """
     body = bodies.read_optional_json()
-    by = suppression_schemas.load_lift({} if body is None else body)["by"]
+    by = decider(suppression_schemas.load_lift({} if body is None else body)["by"])
 
-    def resume(conn: Connection[Any]) -> dict[str, Any]:
-        return _detail(conn, suppressions.lift(conn, suppression_id, tenant_id=tenant_id(), by=by))
+    def resume(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:
+        lifted = suppressions.lift(conn, suppression_id, tenant_id=tenant_id(), by=by)
+        return _detail(conn, lifted), _change(Action.SUPPRESSION_LIFTED, lifted)
 
-    return json_response(in_tenant(resume))
+    return json_response(audited(resume))

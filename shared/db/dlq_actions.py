@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,13 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from shared.db import notifications
+
+
+class Done(StrEnum):
+    """Who did what was asked for: this call, or one before it."""
+
+    NOW = "now"
+    BEFORE = "before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +57,8 @@ def replay(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str, by: s
     return True
 
 
-def discard(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str, by: str, note: str) -> bool:
-    """Resolve a failed dead letter without another attempt; True if this call or an earlier one did.
+def discard(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str, by: str, note: str) -> Done | None:
+    """Resolve a failed dead letter without another attempt; None where neither this call nor an earlier one did.
 
     One statement; only the call that did it is noted.
     """
@@ -63,13 +71,13 @@ def discard(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str, by: 
             INSERT INTO dlq_actions (dead_letter_id, action, by, note)
             SELECT id, 'discarded', %(by)s, %(note)s FROM moved
         )
-        SELECT EXISTS (SELECT FROM moved)
-            OR EXISTS (SELECT FROM dlq_messages WHERE id = %(id)s AND tenant_id = %(tenant_id)s
-                                                   AND resolution = 'discarded')
+        SELECT CASE WHEN EXISTS (SELECT FROM moved) THEN 'now'
+                    WHEN EXISTS (SELECT FROM dlq_messages WHERE id = %(id)s AND tenant_id = %(tenant_id)s
+                                                            AND resolution = 'discarded') THEN 'before' END
     """
     parameters = {"id": dead_letter_id, "tenant_id": tenant_id, "by": by, "note": note}
     row = conn.execute(query, parameters).fetchone()
-    return bool(row and row[0])
+    return Done(row[0]) if row and row[0] else None
 
 
 def failed_letters(conn: Connection[Any], retry_id: UUID, *, groups: int) -> Sequence[dict[str, Any]]:

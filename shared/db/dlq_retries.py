@@ -8,6 +8,8 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from shared.db.dlq_actions import Done
+
 FITS: Final[LiteralString] = """
         d.tenant_id = r.tenant_id AND d.status = 'failed' AND d.last_failed_at < r.created_at
     AND (r.failure_class IS NULL OR d.failure_class = r.failure_class)
@@ -173,19 +175,19 @@ def list_page(
     return conn.cursor(row_factory=class_row(Retry)).execute(query, parameters).fetchall()
 
 
-def cancel(conn: Connection[Any], retry_id: UUID, *, tenant_id: str, by: str, note: str | None) -> bool:
-    """End a bulk retry before its end; True if this call or an earlier one did, False for any other state.
+def cancel(conn: Connection[Any], retry_id: UUID, *, tenant_id: str, by: str, note: str | None) -> Done | None:
+    """End a bulk retry before its end; None where neither this call nor an earlier one did.
 
-    After True it publishes nothing more; what is under way goes on and is counted.
+    After either it publishes nothing more; what is under way goes on and is counted.
     """
     query = """
         WITH moved AS (
             UPDATE dlq_retries SET status = 'cancelled', finished_at = now(), ended_by = %(by)s, ended_note = %(note)s
              WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND finished_at IS NULL RETURNING 1
         )
-        SELECT EXISTS (SELECT FROM moved)
-            OR EXISTS (SELECT FROM dlq_retries WHERE id = %(id)s AND tenant_id = %(tenant_id)s
-                                                  AND status = 'cancelled')
+        SELECT CASE WHEN EXISTS (SELECT FROM moved) THEN 'now'
+                    WHEN EXISTS (SELECT FROM dlq_retries WHERE id = %(id)s AND tenant_id = %(tenant_id)s
+                                                           AND status = 'cancelled') THEN 'before' END
     """
     row = conn.execute(query, {"id": retry_id, "tenant_id": tenant_id, "by": by, "note": note}).fetchone()
-    return bool(row and row[0])
+    return Done(row[0]) if row and row[0] else None

@@ -3,7 +3,7 @@
 The write-back adds what receivers ask for, the claim holds back: see shared.db.notifications.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID
@@ -30,6 +30,7 @@ class Suppression:
     created_at: datetime
     lifted_at: datetime | None
     lifted_by: str | None
+    changed: bool = field(default=False, compare=False)  # whether the call that returned it has changed it
 
     @property
     def active(self) -> bool:
@@ -71,7 +72,7 @@ def add(
                     UNION ALL
                    SELECT EXCLUDED.reason, EXCLUDED.detail, NULL, EXCLUDED.created_by, EXCLUDED.created_at, NULL, NULL
                     WHERE s.lifted_at IS NOT NULL) r)
-        RETURNING {_COLUMNS}
+        RETURNING {_COLUMNS}, created_at = now() AS changed
     """
     parameters = {"tenant_id": tenant_id, "channel": channel.value, "recipient": recipient, "detail": detail, "by": by}
     return conn.cursor(row_factory=class_row(Suppression)).execute(query, parameters).fetchall()[0]
@@ -84,7 +85,7 @@ def lift(conn: Connection[Any], suppression_id: UUID, *, tenant_id: str, by: str
     """
     query = f"""
         UPDATE suppressions SET lifted_at = coalesce(lifted_at, now()), lifted_by = coalesce(lifted_by, %(by)s)
-         WHERE id = %(id)s AND tenant_id = %(tenant_id)s RETURNING {_COLUMNS}
+         WHERE id = %(id)s AND tenant_id = %(tenant_id)s RETURNING {_COLUMNS}, lifted_at = now() AS changed
     """
     parameters = {"id": suppression_id, "tenant_id": tenant_id, "by": by}
     return conn.cursor(row_factory=class_row(Suppression)).execute(query, parameters).fetchone()

@@ -5,22 +5,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from api_service import wsgi
 from api_service.settings import read_settings
 from shared.settings import Environment
+from tests.integration.api_service.tenants import ClientOf, by_header
 from tests.servers import Database
 
 TABLES = ("notifications", "outbox", "outbox_due", "idempotency_keys")
 
 
 @pytest.fixture
-def client(database: Database, tmp_path: Path) -> Iterator[FlaskClient]:
-    """A client of the API on a database of its own."""
+def app(database: Database, tmp_path: Path) -> Iterator[Flask]:
+    """The API on a database of its own."""
     app = wsgi.build(read_settings(Environment(database.environ_of("api_service"))), tmp_path)
-    yield app.test_client()
+    yield app
     wsgi.close(app)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of the API."""
+    return app.test_client()
+
+
+@pytest.fixture
+def client_of(app: Flask) -> ClientOf:
+    """Makes a client of a tenant."""
+    return by_header(app)
 
 
 def counts(database: Database) -> dict[str, int]:

@@ -13,26 +13,34 @@ Conn = psycopg.Connection[Any]
 
 
 def many_failed(
-    conn: Conn, count: int, *, reason: str = "http_503", failure_class: str = "transient", ago_s: float = 60
+    conn: Conn,
+    count: int,
+    *,
+    reason: str = "http_503",
+    failure_class: str = "transient",
+    ago_s: float = 60,
+    tenant_id: str = "default",
 ) -> list[UUID]:
     """Add failed notifications with a dead letter at rest each, a millisecond apart; return the dead letters' ids."""
     query = """
         WITH made AS (
             INSERT INTO notifications (id, tenant_id, channel, recipient, priority, on_unknown, status, created_at,
                                        bucket, topic, record)
-            SELECT gen_random_uuid(), 'default', 'webhook', 'https://example.com/h', 'normal', 'retry', 'failed', now(),
-                   1, 'notifications.webhook', '{}' FROM generate_series(1, %(count)s) RETURNING id
+            SELECT gen_random_uuid(), %(tenant_id)s, 'webhook', 'https://example.com/h', 'normal', 'retry', 'failed',
+                   now(), 1, 'notifications.webhook', '{}' FROM generate_series(1, %(count)s) RETURNING id
         ), numbered AS (SELECT id, row_number() OVER () AS n FROM made)
         INSERT INTO dlq_messages (tenant_id, notification_id, channel, attempt, message_key, original_payload,
                                   failure_class, reason, destination, fingerprint, first_error, error_message,
                                   first_failed_at, last_failed_at, rest_reason)
-        SELECT 'default', id, 'webhook', 1, 'k', '{}', %(failure_class)s, %(reason)s, 'https://example.com',
+        SELECT %(tenant_id)s, id, 'webhook', 1, 'k', '{}', %(failure_class)s, %(reason)s, 'https://example.com',
                %(failure_class)s || '|https://example.com|' || %(reason)s, 'busy', 'busy',
                now() - %(ago_s)s * interval '1 second' + n * interval '1 millisecond',
                now() - %(ago_s)s * interval '1 second' + n * interval '1 millisecond', 'retries_used_up'
           FROM numbered RETURNING id, last_failed_at
     """
-    parameters = {"count": count, "reason": reason, "failure_class": failure_class, "ago_s": ago_s}
+    parameters = {"count": count, "reason": reason, "failure_class": failure_class, "ago_s": ago_s} | {
+        "tenant_id": tenant_id
+    }
     return [id_ for id_, _ in sorted(conn.execute(query, parameters).fetchall(), key=lambda row: row[1])]
 
 

@@ -319,7 +319,7 @@ def test_a_request_is_one_log_line_without_user_data(client: FlaskClient, caplog
     caplog.set_level(logging.DEBUG)
 
     client.post(PATH, json=GOOD | {"message": "canary"}, headers={"Idempotency-Key": "canary"})
-    client.get(f"{PATH}?recipient=canary")
+    client.get(f"{PATH}?recipient=canary@example.com")
     client.get("/canary")
     client.get("/health/live")
 

@@ -1,0 +1,27 @@
+"""What is noted in the audit log: the words for what is done, and to what."""
+
+from enum import StrEnum
+
+
+class EntityType(StrEnum):
+    """What kinds of things are changed."""
+
+    DEAD_LETTER = "dead_letter"
+    BULK_RETRY = "bulk_retry"
+    SUPPRESSION = "suppression"
+
+
+class Action(StrEnum):
+    """What is done to them; docs/operations.md says what each row holds."""
+
+    DEAD_LETTER_RETRIED = "dead_letter.retried"
+    DEAD_LETTER_DISCARDED = "dead_letter.discarded"
+    BULK_RETRY_CREATED = "bulk_retry.created"
+    BULK_RETRY_CANCELLED = "bulk_retry.cancelled"
+    SUPPRESSION_ADDED = "suppression.added"
+    SUPPRESSION_LIFTED = "suppression.lifted"
+
+    @property
+    def entity_type(self) -> EntityType:
+        """Return what it is done to."""
+        return EntityType(self.value.partition(".")[0])
