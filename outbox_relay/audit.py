@@ -28,6 +28,7 @@ from shared.db import OUTAGE, DatabaseNotReadyError, connect, readiness_fault
 from shared.db.audit_chain import Anchor
 from shared.db.ledger import FIRST_ID, LAST_ID, id_at
 from shared.db.outages import outage_reason
+from shared.db.tenancy import HiddenRowsError
 from shared.settings import Environment, settings_or_exit
 
 COMMAND: Final = "notify-audit"
@@ -131,6 +132,8 @@ def _verified(options: argparse.Namespace, settings: Settings) -> tuple[Report |
         if not settings.named and error.sqlstate is None:
             _give_up(MISUSED, f"neither DATABASE_URL nor DB_HOST is set, and at localhost: {reason}")
         _give_up(NO_VERDICT, f"PostgreSQL is out of reach: {reason}")
+    except HiddenRowsError as error:
+        _give_up(MISUSED, f"row-level security hides rows of {error.table} from its role: GRANT notify_relay TO it")
     except psycopg.errors.InsufficientPrivilege as error:
         _give_up(MISUSED, f"its role lacks a right: {error.diag.message_primary}")
     except _OTHER_SCHEMA as error:
@@ -150,7 +153,7 @@ def _looked_at(
     report = verify(conn, grace_s=grace_s, between=_between(options), full=options.full, rebook=options.rebook)
     try:
         return report, verify_log(conn, newest=None if options.full else NEWEST)
-    except psycopg.errors.InsufficientPrivilege:
+    except (psycopg.errors.InsufficientPrivilege, HiddenRowsError):
         return report, None  # a role that keeps the ledger need not see who did what
 
 

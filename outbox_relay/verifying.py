@@ -13,6 +13,7 @@ from psycopg import Connection, IsolationLevel, Rollback
 from shared.db import ledger, ledger_rules
 from shared.db.ledger import FIRST_ID, LAST_ID, Books
 from shared.db.ledger_rules import Offender, Stretch
+from shared.db.tenancy import require_all_of
 
 MOST_LISTED: Final = 1_000
 """Offenders named in a report; all are counted."""
@@ -71,9 +72,11 @@ def verify(
 
     Without arguments: what is open behind the mark and what is beyond it; the mark moves. `full`: everything, and the
     books are made anew, unless rows are missing; then they stay as they are, `rebook` apart. `between` (after, until]:
-    that stretch, and no mark moves. A crash at any point leaves the books as they were.
+    that stretch, and no mark moves. A crash at any point leaves the books as they were. Raises HiddenRowsError for a
+    role that sees some tenants' rows alone.
     """
     began = time.monotonic()
+    require_all_of(conn, "notifications")
     ledger.take_lock(conn)
     horizon = ledger.horizon(conn)
     conn.isolation_level = IsolationLevel.REPEATABLE_READ

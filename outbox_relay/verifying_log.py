@@ -66,7 +66,7 @@ class LogReport:
 def verify_log(conn: Connection[Any], *, newest: int | None = None, anchor: Anchor | None = None) -> LogReport:
     """Verify the whole log, or its newest rows, in one snapshot; needs an autocommit connection.
 
-    Raises psycopg.errors.InsufficientPrivilege for a role that does not see all of it.
+    Raises HiddenRowsError, and psycopg.errors.InsufficientPrivilege, for a role that may not see all of it.
     """
     began, report = time.monotonic(), LogReport()
     chain = Chain(conn, newest=newest, anchor=anchor)

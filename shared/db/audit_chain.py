@@ -14,6 +14,8 @@ from typing import Any, Final
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import class_row
 
+from shared.db.tenancy import require_all_of
+
 STEP_ROWS: Final = 5_000
 FIRST_PREVIOUS: Final = hashlib.sha256(b"").digest()
 """What row 1 carries as the hash of the row before it."""
@@ -73,11 +75,11 @@ class Chain:
     def faults(self) -> Iterator[Found]:
         """Yield what is wrong, in order. `newest` looks at so many rows only, and takes the one before at its word.
 
-        Raises psycopg.errors.InsufficientPrivilege for a role that does not see every row.
+        Raises HiddenRowsError, and psycopg.errors.InsufficientPrivilege, for a role that may not see every row.
         """
+        require_all_of(self._conn, "audit_log")
         self._conn.isolation_level = IsolationLevel.REPEATABLE_READ
         with self._conn.transaction():
-            self._conn.execute("SET LOCAL row_security = off")  # or rows that are hidden would be missed
             self.head = head = _head(self._conn)
             last = yield from self._walk(self._start(head))
             yield from _ended(head, last)

@@ -231,6 +231,7 @@ def test_what_is_asked_wrongly_is_named(acme: FlaskClient, query: str) -> None:
 def test_operators_see_what_belongs_to_no_tenant(client_of: ClientOf, database: Database) -> None:
     """Commands for the whole installation; of tenants, everybody sees their own alone."""
     with database.connect() as conn:
+        conn.execute("INSERT INTO tenants (id, name, is_operator) VALUES (%s, 'us', true)", (OPERATOR,))
         for tenant_id in (audit.OF_NO_TENANT, "acme", OPERATOR):
             who = (tenant_id, ActorKind.COMMAND, "root@host", "root")
             audit.append(conn, Entry(*who, "suppression.lifted", "suppression", tenant_id or "all"))
