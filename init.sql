@@ -685,7 +685,8 @@ GRANT INSERT ON outbox TO notify_api;
 GRANT SELECT, INSERT ON outbox_due, idempotency_keys, dlq_actions TO notify_api;
 GRANT SELECT ON tenants, delivery_attempts, outbox_held, delivery_consumers, destination_reports, audit_log TO notify_api;
 GRANT SELECT, UPDATE ON dlq_messages TO notify_api;
-GRANT SELECT, INSERT, UPDATE ON dlq_retries, suppressions, api_keys, users, endpoints, signing_secrets TO notify_api;
+GRANT SELECT, INSERT, UPDATE ON dlq_retries, suppressions, api_keys, users, endpoints TO notify_api;
+GRANT SELECT, INSERT, UPDATE, DELETE ON signing_secrets TO notify_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ordering_queue, ordering_turns TO notify_api;
 
 GRANT SELECT, UPDATE (status, attempt, updated_at), DELETE ON notifications TO notify_relay;

@@ -9,6 +9,8 @@ class EntityType(StrEnum):
     DEAD_LETTER = "dead_letter"
     BULK_RETRY = "bulk_retry"
     SUPPRESSION = "suppression"
+    ENDPOINT = "endpoint"
+    SIGNING_SECRET = "signing_secret"  # noqa: S105 - what it is, not one
 
 
 class Action(StrEnum):
@@ -20,6 +22,12 @@ class Action(StrEnum):
     BULK_RETRY_CANCELLED = "bulk_retry.cancelled"
     SUPPRESSION_ADDED = "suppression.added"
     SUPPRESSION_LIFTED = "suppression.lifted"
+    ENDPOINT_CREATED = "endpoint.created"
+    ENDPOINT_CHANGED = "endpoint.changed"
+    ENDPOINT_DISABLED = "endpoint.disabled"
+    ENDPOINT_RESUMED = "endpoint.resumed"
+    ENDPOINT_DELETED = "endpoint.deleted"
+    SIGNING_SECRET_ROTATED = "signing_secret.rotated"  # noqa: S105 - what is done, not one
 
     @property
     def entity_type(self) -> EntityType:

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 from email_validator import EmailNotValidError, validate_email
 
-from api_service.faults import FaultyValueError
+from api_service.faults import Fault, FaultyValueError
+from shared.endpoints import endpoint_id
 from shared.webhooks import PORTS_WITHOUT_HTTP
 
 MAX_URL_CHARS: Final = 2048
+NO_ENDPOINT: Final = Fault("unknown_endpoint", "there is no endpoint with this id")
 _MAX_EMAIL_CHARS: Final = 254  # RFC 5321 §4.5.3.1.3: a path of 256, less its angle brackets
 _MAX_LOCAL_CHARS: Final = 64
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
@@ -65,6 +67,13 @@ def checked_url(url: str) -> str:
         raise FaultyValueError("invalid_url", "a URL holds printable ASCII characters; others are percent-encoded")
     _check_parts(url)
     return url
+
+
+def checked_endpoint(name: str) -> str:
+    """Return the name of an endpoint that there may be. Raises FaultyValueError, as for one that is not there."""
+    if endpoint_id(name) is None:
+        raise FaultyValueError(NO_ENDPOINT.code, NO_ENDPOINT)
+    return name
 
 
 def _check_parts(url: str) -> None:

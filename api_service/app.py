@@ -17,6 +17,7 @@ from api_service.faults import forget_frames
 from api_service.finishing import Begun
 from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
+from api_service.known_endpoints import KnownEndpoints
 from api_service.problems import Problem
 from api_service.routes import (
     audit_logs,
@@ -25,8 +26,10 @@ from api_service.routes import (
     dead_letters,
     destinations,
     docs,
+    endpoints,
     health,
     notifications,
+    signing_secret,
     suppressions,
     test_webhook,
 )
@@ -34,6 +37,7 @@ from api_service.routing import declares, scope_of
 from api_service.services import EXTENSION, Services, ids, services
 from api_service.settings import ApiSettings
 from shared.records import Topics
+from shared.secrets import Keyring
 
 log = logging.getLogger(__name__)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -44,13 +48,16 @@ _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -> Flask:
     """Return the application on an open pool; `runtime_dir` is shared by all processes of one server."""
     app = Flask("api_service", static_folder=None)
+    database = Database(pool)
     app.extensions[EXTENSION] = Services(
         settings=settings,
-        database=Database(pool),
+        database=database,
         topics=Topics(settings.topic_prefix),
         inbox=Inbox(runtime_dir / "inbox.sqlite3"),
         runtime_dir=runtime_dir,
         gate=OpenGate(),
+        keyring=Keyring(settings.secrets_keys),
+        endpoints=KnownEndpoints(database),
     )
     app.before_request(_begin)
     app.before_request(_admit)
@@ -58,7 +65,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     app.after_request(_finish)
     groups = (
         *(notifications, batches, dead_letters, dead_letter_retries, suppressions, destinations),
-        *(audit_logs, test_webhook, health),
+        *(endpoints, signing_secret, audit_logs, test_webhook, health),
     )
     openapi.document(app, [module.routes for module in groups])
     app.register_blueprint(docs.blueprint)

@@ -21,6 +21,7 @@ from api_service.accept import NotificationRequest, Origin
 from api_service.callers import Scope, admitted
 from api_service.finishing import Begun
 from api_service.idempotency import Answer, keyed_request
+from api_service.known_endpoints import names_endpoint
 from api_service.representations import NOTIFICATION_PATHS
 from api_service.sending import SEND, answer_to, send
 from api_service.services import EXTENSION, Services
@@ -58,7 +59,7 @@ class Direct:
         tenant_id = admitted(services.gate.caller(environ), Scope.SEND).tenant_id
         body = bodies.read_declared(environ, length)
         value, wanted = _understood(body, services.settings.default_webhook_url)
-        if wanted is None:
+        if wanted is None or (names_endpoint(wanted) and services.endpoints.unknown([wanted], tenant_id=tenant_id)):
             environ["wsgi.input"] = io.BytesIO(body)
             return None
         keyed = None

@@ -22,7 +22,7 @@ WEBHOOK_EXAMPLE: Final = {
 }
 _ACCEPTED: Final = {"id": NOTIFICATION_ID, "status": "pending", "channel": "email", "created_at": AT}
 
-_KEY: Final[dict[str, Any]] = {
+KEY: Final[dict[str, Any]] = {
     "in": "header",
     "name": "Idempotency-Key",
     "description": "Repeat a request with its key until it is answered: it is accepted once, and the repeat gets the "
@@ -42,10 +42,10 @@ _IDS: Final[list[dict[str, Any]]] = [
         ("traceparent", "W3C Trace Context; travels with the notification."),
     )
 ]
-_REPLAYED: Final = {
+REPLAYED: Final = {
     "Idempotent-Replayed": {"description": "true on a stored answer.", "schema": {"type": "string", "enum": ["true"]}},
 }
-_LOCATION: Final = {"Location": {"description": "Where it is found.", "schema": {"type": "string"}}}
+LOCATION: Final = {"Location": {"description": "Where it is found.", "schema": {"type": "string"}}}
 _KEYED: Final = (*BODY, "invalid_header", "request_in_progress", "idempotency_key_reused")
 _NOTIFICATION: Final[dict[str, Any]] = {
     "oneOf": [ref("EmailNotification"), ref("WebhookNotification")],
@@ -59,7 +59,7 @@ _NOTIFICATION: Final[dict[str, Any]] = {
 }
 
 SEND: Final[dict[str, Any]] = {
-    "parameters": [_KEY, *_IDS],
+    "parameters": [KEY, *_IDS],
     "requestBody": {
         "required": True,
         "description": "At most 1 MiB.",
@@ -70,7 +70,7 @@ SEND: Final[dict[str, Any]] = {
             }
         },
     },
-    "responses": {"202": answer("Accepted: stored, and on its way.", "Accepted", _ACCEPTED, _LOCATION | _REPLAYED)}
+    "responses": {"202": answer("Accepted: stored, and on its way.", "Accepted", _ACCEPTED, LOCATION | REPLAYED)}
     | problems(*_KEYED),
 }
 
@@ -82,7 +82,7 @@ SEND_BATCH: Final[dict[str, Any]] = {
             "description": "false: accept what is valid, and report on each item.",
             "schema": {"type": "string", "enum": ["true", "false"], "default": "true"},
         },
-        _KEY,
+        KEY,
         *_IDS,
     ],
     "requestBody": {
@@ -101,7 +101,7 @@ SEND_BATCH: Final[dict[str, Any]] = {
             "Accepted, all or (atomic=false) at least one.",
             "BatchAccepted",
             {"accepted": 1, "notifications": [_ACCEPTED]},
-            _REPLAYED,
+            REPLAYED,
         )
     }
     | problems(*_KEYED, "batch_too_long"),

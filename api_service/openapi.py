@@ -12,6 +12,8 @@ from api_service import (
     dead_letter_answers,
     dead_letter_schemas,
     destination_answers,
+    endpoint_answers,
+    endpoint_schemas,
     problems,
     schemas,
     suppression_answers,
@@ -58,9 +60,9 @@ def document(app: Flask, groups: list[Routes]) -> Any:
     components.schema("Lift", schema=suppression_schemas.LiftSchema)
     shown = (
         *(*answer_schemas.ALL, *dead_letter_answers.ALL, *suppression_answers.ALL, *destination_answers.ALL),
-        *audit_log_answers.ALL,
+        *(*audit_log_answers.ALL, *endpoint_answers.ALL),
     )
-    for schema in (*dead_letter_schemas.ALL, *shown):
+    for schema in (*dead_letter_schemas.ALL, *endpoint_schemas.ALL, *shown):
         name = schema.__name__.removesuffix("Schema")
         if name not in components.schemas:  # nested in one before, and registered with it
             components.schema(name, schema=schema)

@@ -12,7 +12,7 @@ import marshmallow as ma
 import orjson
 from marshmallow import ValidationError
 
-from api_service import fields, texts
+from api_service import addresses, fields, texts
 from api_service.accept import NotificationRequest
 from api_service.faults import FaultyValueError
 from api_service.strict_json import MAX_DEPTH, depth_of
@@ -55,6 +55,8 @@ class PlainReader:
         self._texts: dict[str, Callable[[str], Any]] = {**_TEXTS, **texts_of_channel}
         if channel is Channel.EMAIL:
             self._texts["subject"] = texts.checked_subject
+        else:
+            self._texts["endpoint"] = addresses.checked_endpoint
         self._others: dict[str, Callable[[Any], Any]] = {}
         for name, field in schema.fields.items():
             if isinstance(field, fields.FutureInstant):
@@ -73,7 +75,11 @@ class PlainReader:
                 found[name] = read_text[name](value) if type(value) is str else read_other[name](value)
         except (KeyError, _DoubtError, FaultyValueError, ValidationError, orjson.JSONEncodeError):
             return None
-        if default_recipient is not None:
+        if "endpoint" in found:
+            if "recipient" in found:
+                return None
+            found["recipient"] = found.pop("endpoint")
+        elif default_recipient is not None:
             found.setdefault("recipient", default_recipient)
         if "message" not in found or "recipient" not in found:
             return None

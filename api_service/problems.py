@@ -32,6 +32,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "unsupported_media_type": (415, "The media type is not supported"),
     "idempotency_key_reused": (422, "The Idempotency-Key belongs to another request"),
     "internal_error": (500, "Something went wrong on our side"),
+    "not_configured": (501, "This installation is not set up for that"),
     "database_unavailable": (503, "The service cannot reach its database"),
 }
 """Every code a problem may have, with its status and title; the OpenAPI document lists them from here."""

@@ -147,6 +147,10 @@ class SuppressionsQuery(_PageQuery):
     active = fields.Word(Flag, metadata={"description": "false: those that have been lifted."})
 
 
+class EndpointsQuery(_PageQuery):
+    """Which endpoints to list."""
+
+
 class AuditLogsQuery(_PageQuery):
     """Which rows of the audit log to list."""
 
@@ -185,6 +189,7 @@ NOTIFICATIONS: Final = NotificationsQuery()
 DEAD_LETTERS: Final = DeadLettersQuery()
 DESTINATIONS: Final = DestinationsQuery()
 SUPPRESSIONS: Final = SuppressionsQuery()
+ENDPOINTS: Final = EndpointsQuery()
 AUDIT_LOGS: Final = AuditLogsQuery()
 GROUPS: Final = GroupsQuery()
 RETRIES: Final = RetriesQuery()

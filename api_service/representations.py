@@ -17,7 +17,9 @@ from shared.db.destinations import Seen, SeenByOne
 from shared.db.dlq_actions import Action
 from shared.db.dlq_messages import DeadLetter
 from shared.db.dlq_retries import Retry
+from shared.db.endpoints import Endpoint
 from shared.db.notification_lists import Held, Notification, Summary
+from shared.db.signing_secrets import SigningSecret
 from shared.db.suppressions import Suppression
 
 NOTIFICATIONS_PATH: Final = "/api/v1/notifications"
@@ -26,6 +28,8 @@ NOTIFICATION_PATHS: Final = (NOTIFICATIONS_PATH, "/api/notifications")
 DEAD_LETTERS_PATH: Final = "/api/v1/dead-letters"
 SUPPRESSIONS_PATH: Final = "/api/v1/suppressions"
 DESTINATIONS_PATH: Final = "/api/v1/destinations"
+ENDPOINTS_PATH: Final = "/api/v1/endpoints"
+SIGNING_SECRET_PATH: Final = "/api/v1/signing-secret"  # noqa: S105 - a path
 AUDIT_LOGS_PATH: Final = "/api/v1/audit-logs"
 RETRIES_PATH: Final = f"{DEAD_LETTERS_PATH}/retries"
 FILTER_FIELDS: Final = (
@@ -33,7 +37,7 @@ FILTER_FIELDS: Final = (
     *("failed_from", "failed_to"),
 )
 _TELLING: Final = ("auth", "token", "secret", "key", "password", "signature", "cookie", "session")
-_HIDDEN: Final = "(hidden)"
+HIDDEN: Final = "(hidden)"
 _CONTENT: Final = ("subject", "message", "payload", "headers", "metadata")
 
 
@@ -97,7 +101,7 @@ def detail(
 
 def _without_credentials(headers: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: _HIDDEN if any(word in name.lower() for word in _TELLING) else value for name, value in headers.items()
+        name: HIDDEN if any(word in name.lower() for word in _TELLING) else value for name, value in headers.items()
     }
 
 
@@ -163,7 +167,48 @@ def _hide_credentials(value: bytes) -> bytes:
     try:
         return orjson.dumps(record | {"headers": shown})
     except orjson.JSONEncodeError:  # nested deeper than it can be written again: no record of ours
-        return _HIDDEN.encode()
+        return HIDDEN.encode()
+
+
+def endpoint_path(endpoint: str) -> str:
+    """Return where an endpoint is found."""
+    return f"{ENDPOINTS_PATH}/{endpoint}"
+
+
+def endpoint_summary(one: Endpoint) -> dict[str, Any]:
+    """Return an endpoint as a list shows it: of its headers their names, and nothing of its secrets."""
+    disabled = None
+    if one.suppression_id is not None:
+        disabled = {
+            "reason": one.disabled_reason,
+            "detail": one.disabled_detail,
+            "at": one.disabled_at,
+            "by": one.disabled_by,
+            "suppression": {"id": one.suppression_id, "href": suppression_path(one.suppression_id)},
+        }
+    return {
+        "id": one.name,
+        "url": one.url,
+        "description": one.description,
+        "headers": dict.fromkeys(one.header_names, HIDDEN),
+        "rate_per_s": one.rate_per_s,
+        "timeout_s": one.timeout_s,
+        "status": "enabled" if one.enabled else "disabled",
+        "disabled": disabled,
+        "created_at": one.created_at,
+        "updated_at": one.updated_at,
+        "href": endpoint_path(one.name),
+    }
+
+
+def endpoint_detail(one: Endpoint, signing: Sequence[SigningSecret], held: int) -> dict[str, Any]:
+    """Return an endpoint with what signs for it, and how many notifications are held for it."""
+    return endpoint_summary(one) | signing_now(signing) | {"held": held}
+
+
+def signing_now(signing: Sequence[SigningSecret]) -> dict[str, Any]:
+    """Return which secrets sign."""
+    return {"signing_secrets": [asdict(one) for one in signing]}
 
 
 def noted(row: Noted) -> dict[str, Any]:

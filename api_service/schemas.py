@@ -132,6 +132,13 @@ class WebhookSchema(_Request):
             "description": "An http or https URL; may be left out where NOTIFICATION_WEBHOOK_URL is set.",
         },
     )
+    endpoint = fields.Text(
+        addresses.checked_endpoint,
+        metadata={
+            "pattern": "^ep_[0-9a-f]{32}$",
+            "description": "In place of recipient: an endpoint that was made by POST /endpoints.",
+        },
+    )
     payload = fields.Members(
         max_bytes=MAX_PAYLOAD_BYTES, metadata={"description": "Handed to the receiver unchanged as data.payload."}
     )
@@ -157,7 +164,7 @@ _PLAIN: Final[dict[Any, PlainReader]] = {
     Channel.EMAIL: PlainReader(Channel.EMAIL, addresses.checked_email, EmailSchema()),
     Channel.WEBHOOK: PlainReader(Channel.WEBHOOK, addresses.checked_url, WebhookSchema()),
 }
-_ELSEWHERE: Final = {"subject": "e-mails", "payload": "webhooks"}
+_ELSEWHERE: Final = {"subject": "e-mails", "payload": "webhooks", "endpoint": "webhooks"}
 
 
 def load(body: Any, *, default_webhook_url: str | None = None) -> NotificationRequest:
@@ -188,7 +195,11 @@ def judged(body: Any, default_webhook_url: str | None = None) -> NotificationReq
     except ValidationError as error:
         data, messages = dict(error.valid_data or {}), _explained(error.messages)
         forget_frames(error)
-    if data.get("channel") is Channel.WEBHOOK and "recipient" not in body:
+    if "endpoint" in body and "recipient" in body:
+        messages.setdefault("endpoint", [Fault("exclusive", "give recipient or endpoint, not both")])
+    elif "endpoint" in data:
+        data["recipient"] = data.pop("endpoint")
+    elif data.get("channel") is Channel.WEBHOOK and "recipient" not in body and "endpoint" not in body:
         if default_webhook_url is None:
             messages["recipient"] = [Fault("required", "a webhook needs a URL: this service has no default one")]
         data["recipient"] = default_webhook_url

@@ -12,10 +12,12 @@ from api_service.accept import Origin
 from api_service.callers import Caller, Gate
 from api_service.database import Database
 from api_service.inbox import Inbox
+from api_service.known_endpoints import KnownEndpoints
 from api_service.paging import Cursors
 from api_service.settings import ApiSettings
 from api_service.tracing import RequestIds
 from shared.records import Topics
+from shared.secrets import Keyring
 
 T = TypeVar("T")
 EXTENSION: Final = "notification_api"
@@ -31,6 +33,8 @@ class Services:
     inbox: Inbox
     runtime_dir: Path
     gate: Gate
+    keyring: Keyring
+    endpoints: KnownEndpoints
 
 
 def services() -> Services:

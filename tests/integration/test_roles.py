@@ -28,7 +28,7 @@ GRANTED: dict[str, dict[str, str]] = {
         "api_keys": "INSERT SELECT UPDATE",
         "users": "INSERT SELECT UPDATE",
         "endpoints": "INSERT SELECT UPDATE",
-        "signing_secrets": "INSERT SELECT UPDATE",
+        "signing_secrets": "DELETE INSERT SELECT UPDATE",
         **ORDER,
     },
     "notify_relay": {

@@ -1,5 +1,7 @@
 """An application on a fresh database, in this process."""
 
+import base64
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,15 @@ from shared.settings import Environment
 from tests.integration.api_service.tenants import ClientOf, by_header
 from tests.servers import Database
 
+SECRETS_KEYS = "k1:" + base64.b64encode(os.urandom(32)).decode()
 TABLES = ("notifications", "outbox", "outbox_due", "idempotency_keys")
 
 
 @pytest.fixture
 def app(database: Database, tmp_path: Path) -> Iterator[Flask]:
-    """The API on a database of its own."""
-    app = wsgi.build(read_settings(Environment(database.environ_of("api_service"))), tmp_path)
+    """The API on a database of its own, with a key to seal secrets with."""
+    environ = database.environ_of("api_service") | {"SECRETS_KEYS": SECRETS_KEYS}
+    app = wsgi.build(read_settings(Environment(environ)), tmp_path)
     yield app
     wsgi.close(app)
 

@@ -76,6 +76,7 @@ class Things:
     dead_letters: list[str]
     retries: list[str]
     suppressions: list[str]
+    endpoints: list[str]
     fingerprint: str
 
 
@@ -95,7 +96,8 @@ def furnish(client: FlaskClient, database: Database, tenant_id: str) -> Things:
     fingerprint = f"transient|{url[:-3]}:443|http_503"
     bulk = {"filter": {"fingerprint": fingerprint}, "dry_run": False}
     retries = [body_of(client.post("/api/v1/dead-letters/retry", json=bulk), 202)["id"] for _ in range(2)]
-    return Things(pending, failed, held, letters, retries, suppressions, fingerprint)
+    endpoints = [body_of(client.post("/api/v1/endpoints", json={"url": url}), 201)["id"] for _ in range(2)]
+    return Things(pending, failed, held, letters, retries, suppressions, endpoints, fingerprint)
 
 
 def state(database: Database, *tables: str) -> list[Any]:

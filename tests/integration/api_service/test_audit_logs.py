@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -31,6 +32,7 @@ from tests.servers import Database
 
 PATH = "/api/v1/audit-logs"
 LETTERS = "/api/v1/dead-letters"
+ENDPOINTS = "/api/v1/endpoints"
 Do = Callable[[FlaskClient, Things], Any]
 CANARY = "canary-4711"
 
@@ -55,8 +57,28 @@ CHANGES: dict[tuple[str, str], tuple[Do, Action, bool]] = {
         Action.SUPPRESSION_ADDED, True),
     ("POST", "/api/v1/suppressions/<uuid:suppression_id>/lift"): (
         post("/api/v1/suppressions/{things.suppressions[0]}/lift"), Action.SUPPRESSION_LIFTED, True),
+    ("POST", ENDPOINTS): (
+        post(ENDPOINTS, {
+            "url": f"https://example.com/{CANARY}", "description": CANARY, "headers": {"Authorization": CANARY}}),
+        Action.ENDPOINT_CREATED, False),
+    ("PATCH", f"{ENDPOINTS}/<endpoint>"): (
+        lambda client, things: client.patch(f"{ENDPOINTS}/{things.endpoints[0]}", json={
+            "url": f"https://example.com/{CANARY}", "headers": {"X-Key": CANARY}, "rate_per_s": 5}),
+        Action.ENDPOINT_CHANGED, False),
+    ("DELETE", f"{ENDPOINTS}/<endpoint>"): (
+        lambda client, things: client.delete(f"{ENDPOINTS}/{things.endpoints[0]}"), Action.ENDPOINT_DELETED, True),
+    ("POST", f"{ENDPOINTS}/<endpoint>/disable"): (
+        post(ENDPOINTS + "/{things.endpoints[0]}/disable", {"note": CANARY}), Action.ENDPOINT_DISABLED, True),
+    ("POST", f"{ENDPOINTS}/<endpoint>/resume"): (
+        post(ENDPOINTS + "/{things.endpoints[1]}/resume"), Action.ENDPOINT_RESUMED, True),
+    ("POST", f"{ENDPOINTS}/<endpoint>/secrets/rotate"): (
+        post(ENDPOINTS + "/{things.endpoints[0]}/secrets/rotate"), Action.SIGNING_SECRET_ROTATED, False),
+    ("POST", "/api/v1/signing-secret/rotate"): (
+        post("/api/v1/signing-secret/rotate"), Action.SIGNING_SECRET_ROTATED, False),
 }  # fmt: skip
 """How each operation is done, what it is noted as, and whether saying so again changes nothing."""
+NOT_NOTED = {("POST", f"{ENDPOINTS}/<endpoint>/test")}
+"""It changes nothing: the notification it sends tells of itself."""
 
 
 @pytest.fixture
@@ -67,8 +89,10 @@ def acme(client_of: ClientOf) -> FlaskClient:
 
 @pytest.fixture
 def things(acme: FlaskClient, database: Database) -> Things:
-    """What the tenant acme has."""
-    return furnish(acme, database, "acme")
+    """What the tenant acme has; its second endpoint is disabled."""
+    made = furnish(acme, database, "acme")
+    body_of(acme.post(f"{ENDPOINTS}/{made.endpoints[1]}/disable"))
+    return made
 
 
 def rows(database: Database) -> list[Any]:
@@ -91,7 +115,7 @@ def test_no_operation_of_an_admin_is_left_out(app: Flask) -> None:
         if scope_of(method, rule.rule) is Scope.ADMIN
     }
 
-    assert found == CHANGES.keys()
+    assert found == CHANGES.keys() | NOT_NOTED
 
 
 @pytest.mark.parametrize("operation", CHANGES, ids=" ".join)
@@ -115,6 +139,7 @@ def test_a_change_is_noted_with_who_it_was_and_from_where(
     assert (row["address"], row["user_agent"][:9]) == ("127.0.0.1", "Werkzeug/")
     assert row["request_id"] == answer.headers["X-Request-ID"]
     assert CANARY not in repr(noted)
+    assert "whsec_" not in repr(noted)
     if repeats:
         assert len(rows(database)) == len(before) + 1
 
@@ -145,9 +170,11 @@ def test_what_is_refused_is_not_noted(acme: FlaskClient, database: Database, thi
         acme.post(f"{LETTERS}/retry", json={"filter": {"reason": "http_503"}}),
         acme.post("/api/v1/suppressions", json={"channel": "email", "recipient": "x"}),
         acme.post(f"/api/v1/suppressions/{uuid7()}/lift"),
+        acme.post(f"{ENDPOINTS}/ep_{uuid7().hex}/disable"),
+        acme.delete(f"{ENDPOINTS}/ep_{uuid7().hex}"),
     ]
 
-    assert [answer.status_code for answer in answers] == [404, 400, 200, 400, 404]
+    assert [answer.status_code for answer in answers] == [404, 400, 200, 400, 404, 404, 404]
     assert rows(database) == before
 
 
@@ -175,14 +202,26 @@ def test_a_bulk_retry_is_one_row_however_many_it_takes(acme: FlaskClient, databa
 
 
 def test_states_before_and_after_are_told(acme: FlaskClient, things: Things) -> None:
-    """And who decided, by the body's word."""
+    """Of a URL its origin alone: its path may be as good as a password."""
+    endpoint = things.endpoints[0]
+    changed = {"url": "https://new.example.com/s3cret", "headers": {"X-Key": "v"}, "rate_per_s": 5, "description": "d"}
+
+    body_of(acme.patch(f"{ENDPOINTS}/{endpoint}", json=changed))
     body_of(acme.post(f"{LETTERS}/{things.dead_letters[0]}/discard", json={"reason": "gone", "by": "ann"}))
 
-    [letter] = listed(acme, "limit=1")
+    letter, change = listed(acme, "limit=2")
     assert (letter["before"], letter["after"]) == (
         {"status": "failed"},
         {"status": "resolved", "retry_count": 0, "by": "ann"},
     )
+    assert change["entity_id"] == endpoint
+    assert change["before"] == {
+        "url": "https://hooks.acme.example.com:443", "header_names": [], "rate_per_s": None, "timeout_s": None,
+    }  # fmt: skip
+    assert change["after"] == {
+        "url": "https://new.example.com:443", "header_names": ["X-Key"], "rate_per_s": 5.0, "timeout_s": None,
+        "changed": ["description", "headers", "rate_per_s", "url"],
+    }  # fmt: skip
 
 
 def test_what_a_client_says_of_itself_is_bounded(acme: FlaskClient) -> None:
@@ -204,11 +243,7 @@ def test_the_log_is_listed_by_filters_page_by_page(acme: FlaskClient, things: Th
     assert [one["seq"] for one in whole] == sorted((one["seq"] for one in whole), reverse=True)
     assert page["data"] + rest["data"] == whole
     assert (page["has_more"], rest["has_more"], rest["next_cursor"]) == (True, False, None)
-    for name, value in (
-        ("action", "suppression.added"),
-        ("entity_type", "suppression"),
-        ("entity_id", things.retries[0]),
-    ):
+    for name, value in (("action", "suppression.added"), ("entity_type", "endpoint"), ("entity_id", things.retries[0])):
         assert listed(acme, f"{name}={value}") == [one for one in whole if one[name] == value] != []
     assert listed(acme, "actor=key-of-acme") == whole[:50]
     assert listed(acme, "actor=key-of-b") == []
@@ -263,3 +298,4 @@ def test_every_word_of_the_log_is_on_the_page() -> None:
 
     assert [one for one in Action if f"`{one}`" not in page] == []
     assert {one.entity_type for one in Action} == set(EntityType)
+    assert orjson.dumps(Action.ENDPOINT_CREATED) == b'"endpoint.created"'

@@ -55,6 +55,7 @@ VALUES: dict[str, list[Any]] = {
             ".a@b.de",
         ),
     ],
+    "endpoint": ["ep_" + "0" * 32, "ep_" + "f" * 31, "ep_" + "F" * 32, "https://example.com/hook", "", "ep_"],
     "message": ["hello", " ", "", "\u2003\u00a0", "x" * 50_000, "\x01" * 44_000, "ä" * 132_000, "z" * 262_145],
     "subject": ["hello", "a\r\nb", "=?utf-8?q?=0a?=", "2+2=? Really?", "\u00a0=?", "\u2028", "s" * 999, ""],
     "payload": [{}, {"a": [1]}, nested(64), nested(65), {"[{" * 60: 1}, {"a": [[]] * 70}, {"a": "v" * 263_000}],
@@ -149,6 +150,7 @@ def outcome(read: Any) -> Any:
         WEBHOOK | {"scheduled_for": ahead(days=1)},
         WEBHOOK | {"expires_at": ahead(days=1)},
         {"channel": "webhook", "message": "hello"},
+        {"channel": "webhook", "message": "hello", "endpoint": "ep_" + "0" * 32},
     ],
 )
 def test_what_clients_send_needs_no_schema(body: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +172,9 @@ def test_what_clients_send_needs_no_schema(body: dict[str, Any], monkeypatch: py
         {"channel": "webhook", "message": "hello"},
         EMAIL | {"scheduled_for": ahead(hours=1), "expires_in": 7200},
         EMAIL | {"message": None},
+        EMAIL | {"endpoint": "ep_" + "0" * 32},
+        WEBHOOK | {"endpoint": "ep_" + "0" * 32},
+        {"channel": "webhook", "message": "hello", "endpoint": "ep_x"},
         [EMAIL],
     ],
 )
