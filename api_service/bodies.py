@@ -16,6 +16,7 @@ MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 _PIECE_BYTES: Final = 256 * 1024
+_UTF_8: Final = frozenset(("utf-8", "utf8"))
 
 
 def read_json(*, max_bytes: int = MAX_BODY_BYTES) -> Any:
@@ -34,13 +35,15 @@ def read_optional_json() -> Any:
 
 
 def require_type(*accepted: str) -> str:
-    """Return the media type of the request's body. Raises Problem 415 for any other, and for compressed bodies."""
+    """Return the media type of the request's body. Raises Problem 415 for any other, and for a body that is encoded."""
     request = flask.request
     media_type = request.mimetype
     if media_type.endswith("+json"):
         media_type = JSON
     if media_type not in accepted:
         raise Problem("unsupported_media_type", f"send Content-Type: {' or '.join(accepted)}")
+    if request.mimetype_params.get("charset", "utf-8").lower() not in _UTF_8:
+        raise Problem("unsupported_media_type", "JSON is sent in UTF-8")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem("unsupported_media_type", "compressed bodies are not accepted")
     return media_type
@@ -105,8 +108,26 @@ def parse(body: bytes, *, pointer: str = "") -> Any:
         return strict_json.loads(body)
     except strict_json.JsonError as error:
         detail = f"{error}" if body else "a JSON body is expected"
-        fault = FieldFault(pointer, Fault(error.code, detail))
-        raise Problem("malformed_body", detail, errors=[fault]) from error
+        raise _malformed(error, detail, pointer) from error
+
+
+def lines(body: bytes, *, at_most: int) -> list[bytes]:
+    """Return the lines of a body that are not blank.
+
+    Raises Problem 400 for a body of more than twice `at_most` lines, which is not taken apart: 16 MiB of line ends
+    would be a list of 128. The same holds for one of too many values, however they are spread over its lines.
+    """
+    if body.count(b"\n") > 2 * at_most:
+        raise Problem("batch_too_long", f"more than {2 * at_most} lines; a batch has at most {at_most} items")
+    try:
+        strict_json.refuse_dense(body)
+    except strict_json.JsonError as error:
+        raise _malformed(error, f"{error}", "") from error
+    return [line for line in body.split(b"\n") if line.strip()]
+
+
+def _malformed(error: strict_json.JsonError, detail: str, pointer: str) -> Problem:
+    return Problem("malformed_body", detail, errors=[FieldFault(pointer, Fault(error.code, detail))])
 
 
 def _too_large(max_bytes: int) -> Problem:

@@ -20,6 +20,8 @@ MAX_METADATA_BYTES: Final = 16 * 1024
 SCHEDULE_WITHIN: Final = timedelta(days=366)
 SCHEDULE_GRACE: Final = timedelta(seconds=5)
 EXPIRE_WITHIN: Final = timedelta(days=732)
+MAX_FIELDS: Final = 50
+"""Of one object that is read field by field; each unknown one is a fault of its own, and is looked for and named."""
 
 
 class InvalidRequestError(Exception):
@@ -31,7 +33,7 @@ class InvalidRequestError(Exception):
 
 
 class StrictSchema(ma.Schema):
-    """A JSON object without fields that are not declared."""
+    """A JSON object without fields that are not declared; one with far too many is not gone through."""
 
     class Meta:  # noqa: D106 - marshmallow's own
         unknown = RAISE
@@ -40,6 +42,12 @@ class StrictSchema(ma.Schema):
         "unknown": Fault("unknown_field", "there is no such field"),
         "type": Fault("not_an_object", "an object is expected"),
     }
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """Return what an object says. Raises ValidationError."""
+        if type(data) is dict and len(data) > MAX_FIELDS:
+            raise ValidationError({"_schema": [Fault("too_many_fields", f"an object has at most {MAX_FIELDS} fields")]})
+        return super().load(data, **options)
 
 
 class _Request(StrictSchema):

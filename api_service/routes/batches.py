@@ -79,7 +79,7 @@ def _read() -> _Batch:
     media_type = bodies.require_type(bodies.JSON, bodies.NDJSON)
     raw = bodies.read_bytes(bodies.MAX_BATCH_BYTES)
     if media_type == bodies.NDJSON:
-        return _read_lines([line for line in raw.split(b"\n") if line.strip()])
+        return _read_lines(bodies.lines(raw, at_most=MAX_ITEMS))
     values = bodies.parse(raw)
     if type(values) is not list:
         raise invalid([FieldFault("", Fault("not_an_array", "an array of notifications is expected"))])
