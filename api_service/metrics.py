@@ -24,6 +24,12 @@ CONNECTIONS_IN_USE = Gauge(
     "db_connections_in_use", "PostgreSQL connections at work for a request.", multiprocess_mode="livesum"
 )
 DATABASE_ERRORS = Counter("db_errors_total", "Requests that PostgreSQL failed.", ["reason"])
+RATE_LIMITED = Counter("rate_limited_requests_total", "Requests refused because there were too many.", ["limit"])
+LIMITS_COUNTED_ALONE = Gauge(
+    "limits_counted_alone",
+    "Processes that count requests by themselves, since REDIS_URL does not answer.",
+    multiprocess_mode="livesum",
+)
 
 
 @functools.cache

@@ -29,11 +29,18 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "wrong_state": (409, "The resource is not in a state that allows this"),
     "request_in_progress": (409, "A request with this Idempotency-Key is still running"),
     "body_too_large": (413, "The body is too large"),
+    "uri_too_long": (414, "The request line is too long"),
     "unsupported_media_type": (415, "The media type is not supported"),
+    "expectation_failed": (417, "The expectation cannot be met"),
     "idempotency_key_reused": (422, "The Idempotency-Key belongs to another request"),
+    "rate_limited": (429, "There were too many requests"),
+    "quota_used_up": (429, "The day's quota is used up"),
+    "headers_too_large": (431, "The headers are too large"),
     "internal_error": (500, "Something went wrong on our side"),
     "not_configured": (501, "This installation is not set up for that"),
+    "transfer_coding_unsupported": (501, "The transfer coding is not supported"),
     "database_unavailable": (503, "The service cannot reach its database"),
+    "service_unavailable": (503, "The service cannot be reached"),  # the gateway's word
 }
 """Every code a problem may have, with its status and title; the OpenAPI document lists them from here."""
 
