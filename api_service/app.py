@@ -1,7 +1,6 @@
 """The application: routes, errors, and what surrounds each request. Everything it needs is handed in."""
 
 import logging
-import time
 from pathlib import Path
 from typing import Final
 
@@ -9,12 +8,12 @@ import flask
 from flask import Flask, Response
 from psycopg_pool import ConnectionPool
 
-from api_service import finishing, openapi, problems, queries, tracing
+from api_service import cors, finishing, openapi, problems, queries
 from api_service.callers import OpenGate, admitted
+from api_service.clients import TrustedProxies
 from api_service.database import Database, DatabaseUnavailableError
 from api_service.direct import Direct
 from api_service.faults import forget_frames
-from api_service.finishing import Begun
 from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
 from api_service.known_endpoints import KnownEndpoints
@@ -58,7 +57,9 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
         gate=OpenGate(),
         keyring=Keyring(settings.secrets_keys),
         endpoints=KnownEndpoints(database),
+        proxies=TrustedProxies(settings.door.trusted_proxies),
     )
+    app.url_map.merge_slashes = False  # who writes two is redirected otherwise, to whatever host the request names
     app.before_request(_begin)
     app.before_request(_admit)
     app.before_request(_refuse_unknown_parameters)
@@ -73,13 +74,14 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     app.register_error_handler(Problem, _answer_problem)
     app.register_error_handler(DatabaseUnavailableError, _answer_unavailable)
     app.register_error_handler(Exception, _answer_bug)
+    cors.allow(app, settings.door.cors_origins, credentials=settings.door.cors_credentials)
     app.wsgi_app = Direct(app)  # type: ignore[method-assign]  # the application alone does without
     return app
 
 
 def _begin() -> None:
     environ = flask.request.environ
-    begun = environ.get(finishing.KEY) or Begun(time.perf_counter(), tracing.request_ids(environ))
+    begun = environ.get(finishing.KEY) or finishing.begin(environ, services().proxies)
     flask.g.begun = begun
     if begun.error:
         raise begun.error
@@ -148,8 +150,7 @@ def _finish(response: Response) -> Response:
     """Name the request in the answer, count it, and write its one log line."""
     request, g = _request(), flask.g
     headers = response.headers
-    headers.extend([(name, value) for name, value in finishing.SECURITY_HEADERS if name not in headers])
-    headers.extend(finishing.names_of(g.begun.ids))
+    headers.extend([(name, value) for name, value in finishing.headers_of(g.begun) if name not in headers])
     finishing.finish(
         g.begun,
         request.method if request.method in _METHODS else "other",

@@ -7,7 +7,6 @@ first: a body that was read is put back, an error that was met is raised there.
 """
 
 import io
-import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -16,9 +15,10 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask
 from werkzeug.datastructures import EnvironHeaders
 
-from api_service import accept, bodies, finishing, schemas, strict_json, tracing
+from api_service import accept, bodies, finishing, schemas, strict_json
 from api_service.accept import NotificationRequest, Origin
 from api_service.callers import Scope, admitted
+from api_service.exchange import EXCHANGE
 from api_service.finishing import Begun
 from api_service.idempotency import Answer, keyed_request
 from api_service.known_endpoints import names_endpoint
@@ -28,7 +28,9 @@ from api_service.services import EXTENSION, Services
 
 _PATHS: Final = frozenset(NOTIFICATION_PATHS)
 _JSON: Final = frozenset(("application/json", "application/json; charset=utf-8"))
-_SPECIAL: Final = ("HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING")
+_MAX_BYTES: Final = 64 * 1024
+"""What is larger takes longer to read than Flask does anyway; it is left to it, and never read twice."""
+_SPECIAL: Final = ("HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_ORIGIN")
 
 
 class Direct:
@@ -43,20 +45,22 @@ class Direct:
         length = _length_if_plain(environ)
         if length is None:
             return self._application(environ, start_response)
-        begun = environ[finishing.KEY] = Begun(time.perf_counter(), tracing.request_ids(environ))
+        services = cast(Services, self._app.extensions[EXTENSION])
+        begun = environ[finishing.KEY] = finishing.begin(environ, services.proxies)
         served = None
         try:
-            served = self._serve(environ, length, begun)
+            served = self._serve(services, environ, length, begun)
         except Exception as error:  # noqa: BLE001 - the application answers it, and logs it where it is a bug
             begun.error = error
         if served is None:
             return self._application(environ, start_response)
         return _answer(begun, environ["PATH_INFO"], *served, start_response)
 
-    def _serve(self, environ: WSGIEnvironment, length: int, begun: Begun) -> tuple[Answer, str] | None:
+    def _serve(
+        self, services: Services, environ: WSGIEnvironment, length: int, begun: Begun
+    ) -> tuple[Answer, str] | None:
         """Accept a notification; return what its client is answered, with its id. None for what has to be handed on."""
-        services = cast(Services, self._app.extensions[EXTENSION])
-        tenant_id = admitted(services.gate.caller(environ), Scope.SEND).tenant_id
+        caller = admitted(services.gate.caller(environ), Scope.SEND)
         body = bodies.read_declared(environ, length)
         value, wanted = _understood(body, services.settings.default_webhook_url)
         if wanted is None or (names_endpoint(wanted) and services.endpoints.unknown([wanted], tenant_id=tenant_id)):
@@ -64,8 +68,8 @@ class Direct:
             return None
         keyed = None
         if "HTTP_IDEMPOTENCY_KEY" in environ:
-            keyed = keyed_request(EnvironHeaders(environ), SEND, value, tenant_id=tenant_id)
-        origin = Origin(tenant_id, begun.ids.traceparent, begun.ids.correlation_id)
+            keyed = keyed_request(EnvironHeaders(environ), SEND, value, tenant_id=caller.tenant_id)
+        origin = Origin(caller.tenant_id, begun.ids.traceparent, begun.ids.correlation_id)
         new = accept.prepare(wanted, topics=services.topics, origin=origin)
         return send(services, keyed, [new], answer_to(new)), str(new.id)
 
@@ -78,7 +82,7 @@ def _length_if_plain(environ: WSGIEnvironment) -> int | None:
         return None
     text = environ.get("CONTENT_LENGTH", "")
     length = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-    return length if 0 < length <= bodies.MAX_BODY_BYTES else None
+    return length if 0 < length <= _MAX_BYTES else None
 
 
 def _understood(body: bytes, default_webhook_url: str | None) -> tuple[Any, NotificationRequest | None]:
@@ -94,6 +98,10 @@ def _answer(
 ) -> Iterable[bytes]:
     status = HTTPStatus(answer.status)
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer.body))), *answer.headers()]
-    start_response(f"{status.value} {status.phrase.upper()}", headers + finishing.headers_of(begun.ids))
+    if exchange := EXCHANGE.get():
+        exchange.head_lines = finishing.lines_of(begun)
+    else:
+        headers += finishing.headers_of(begun)
+    start_response(f"{status.value} {status.phrase.upper()}", headers)
     finishing.finish(begun, "POST", route, status, notification_id=None if answer.replayed else notification_id)
     return [answer.body]

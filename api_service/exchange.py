@@ -13,6 +13,7 @@ class Exchange:
         self._connection = connection
         self.request: Any = None  # gunicorn's, once its head has arrived
         self.is_late = False
+        self.head_lines = b""  # more headers of the answer, written as they are: CRLF behind each
 
     def stop_reading(self) -> None:
         """Let no more of the request in: who reads it finds its end. The answer can still be written."""

@@ -67,6 +67,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "limit_request_line": 8190,
             "limit_request_fields": 64,
             "limit_request_field_size": 8190,
+            "header_map": "drop",  # X_Forwarded_For would be read as X-Forwarded-For
+            "forwarded_allow_ips": "",  # whose word counts is api_service/clients.py's to say
             "logger_class": _RootLogger,
             "loglevel": service.log_level.value,
             "proc_name": "notify-api",

@@ -10,6 +10,7 @@ from psycopg import Connection
 
 from api_service.accept import Origin
 from api_service.callers import Caller, Gate
+from api_service.clients import TrustedProxies
 from api_service.database import Database
 from api_service.inbox import Inbox
 from api_service.known_endpoints import KnownEndpoints
@@ -35,6 +36,7 @@ class Services:
     gate: Gate
     keyring: Keyring
     endpoints: KnownEndpoints
+    proxies: TrustedProxies
 
 
 def services() -> Services:

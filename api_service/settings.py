@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from api_service.addresses import checked_url
+from api_service.door_settings import DoorSettings, read_door
 from api_service.faults import FaultyValueError
 from shared.key_rings import NamedKey
 from shared.settings import (
@@ -26,6 +27,7 @@ class ApiSettings:
     threads: int  # API_THREADS: requests one process serves at once, each with a connection of its own
     default_webhook_url: str | None = field(repr=False)  # NOTIFICATION_WEBHOOK_URL: for webhooks without recipient
     secrets_keys: tuple[NamedKey, ...] = field(default=(), repr=False)  # SECRETS_KEYS: the first seals, all open
+    door: DoorSettings = field(default_factory=DoorSettings)
 
 
 def read_settings(env: Environment) -> ApiSettings:
@@ -37,6 +39,7 @@ def read_settings(env: Environment) -> ApiSettings:
         threads=env.integer("API_THREADS", 4, low=1, high=64),
         default_webhook_url=_read_default_url(env),
         secrets_keys=read_secrets_keys(env),
+        door=read_door(env),
     )
 
 

@@ -5,16 +5,14 @@ import selectors
 import socket
 import time
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final
-from uuid import uuid4
 
-import orjson
 from gunicorn.workers.gthread import ThreadWorker
 
+from api_service import refusals
 from api_service.deadlines import Deadlines
 from api_service.exchange import EXCHANGE, Exchange
-from api_service.problems import CONTENT_TYPE, Problem
+from api_service.problems import Problem
 
 READ_WITHIN_S: Final = 15.0
 """Head and body of a request arrive within this, whatever the client sends how often; 16 MiB in it are 9 Mbit/s."""
@@ -23,6 +21,7 @@ SERVE_WITHIN_S: Final = 60.0
 LINGER_S: Final = 1.0
 """How long what a client still sends is read after the last answer: closing on it at once could destroy the answer."""
 _LINGER_BYTES: Final = 256 * 1024
+_BLANK_LINE: Final = b"\r\n"
 
 
 class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -63,7 +62,8 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships
         finally:
             EXCHANGE.reset(token)
         if exchange.is_late and exchange.request is None:
-            _answer_late_head(conn.sock)
+            late = Problem("request_timeout", "the head of the request did not arrive in time")
+            refusals.answer(conn.sock, conn.client[0], late)
         if exchange.is_late or goes_on is False:
             _linger(conn.sock)
             return False
@@ -71,9 +71,11 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a request whose head has arrived."""
-        if exchange := EXCHANGE.get():
+        refusals.refuse_codings(req)
+        exchange = EXCHANGE.get()
+        if exchange:
             exchange.request = req
-        client, conn.sock = conn.sock, _HeadWithBody(conn.sock)
+        client, conn.sock = conn.sock, _HeadWithBody(conn.sock, exchange)
         try:
             goes_on = super().handle_request(req, conn)
             conn.sock.flush()
@@ -81,16 +83,25 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships
             conn.sock = client
         return goes_on
 
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Answer what ended in an error before or behind the application."""
+        refusals.answer_error(client, addr[0], exc)
+
 
 class _HeadWithBody:
-    """A client's socket on which the head of an answer waits for the first of its body: one packet, one system call."""
+    """A client's socket on which the head of an answer waits for the first of its body: one packet, one system call.
 
-    def __init__(self, client: socket.socket) -> None:
-        self._client, self._waiting, self._is_head = client, b"", True
+    It puts the exchange's lines into the head: gunicorn looks at each header for a microsecond or two.
+    """
+
+    def __init__(self, client: socket.socket, exchange: Exchange | None) -> None:
+        self._client, self._exchange, self._waiting, self._is_head = client, exchange, b"", True
 
     def sendall(self, data: bytes) -> None:
         """Send it behind what waits; the first is the head, and waits."""
         if self._is_head:
+            if self._exchange and self._exchange.head_lines:
+                data = data[:-2] + self._exchange.head_lines + _BLANK_LINE
             self._waiting, self._is_head = data, False
         else:
             data, self._waiting = self._waiting + data, b""
@@ -105,19 +116,6 @@ class _HeadWithBody:
         """Do anything else with the socket itself."""
         self.flush()
         return getattr(self._client, name)
-
-
-def _answer_late_head(connection: socket.socket) -> None:
-    """Answer as the application would; it has never seen this request."""
-    problem = Problem("request_timeout", "the head of the request did not arrive in time")
-    body = orjson.dumps(problem.members() | {"request_id": uuid4().hex})
-    status = HTTPStatus(problem.status)
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
-        f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with contextlib.suppress(OSError):
-        connection.sendall(head.encode() + body)
 
 
 def _linger(connection: socket.socket) -> None:

@@ -6,6 +6,8 @@ from typing import Final
 import flask
 from flask import Blueprint, Response
 
+from api_service import security_headers
+
 blueprint: Final = Blueprint("docs", __name__)
 _ASSETS: Final = {
     "swagger-ui.css": "text/css; charset=utf-8",
@@ -13,10 +15,6 @@ _ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "favicon-32x32.png": "image/png",
 }
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -46,7 +44,8 @@ _START: Final = """window.ui = SwaggerUIBundle({
 @blueprint.get("/docs", strict_slashes=False)
 def page() -> Response:
     """Return the page."""
-    return Response(_PAGE, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": _POLICY})
+    policy = {"Content-Security-Policy": security_headers.PAGE_POLICY}
+    return Response(_PAGE, content_type="text/html; charset=utf-8", headers=policy)
 
 
 @blueprint.get("/docs/start.js")

@@ -1,5 +1,6 @@
 """The API as a process: several workers that agree on what they show, and an orderly end."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
+from api_service import security_headers
 from infra.local.ports import free_port
 from infra.local.processes import ManagedProcess, Supervisor
 from tests.servers import Database
@@ -223,3 +225,20 @@ def test_a_connection_that_says_nothing_does_not_hold_up_the_end(server: Server)
         server.request("GET", "/health/live")
 
         assert server.process.terminate(timeout_s=12) == 0
+
+
+def test_accepting_has_the_same_headers_by_both_ways(server: Server) -> None:
+    """What is served in front of Flask writes them into the head by itself, security headers among them."""
+    answers = []
+    for content_type in ("application/json", "application/json;charset=utf-8"):
+        conn = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        conn.request("POST", PATH, orjson.dumps(EMAIL), {"Content-Type": content_type, "X-Request-ID": "same"})
+        with contextlib.closing(conn), conn.getresponse() as response:
+            answers.append((response.status, response.getheaders()))
+
+    (_, in_front), (_, behind) = answers
+    assert [status for status, _ in answers] == [202, 202]
+    assert sorted(name for name, _ in in_front) == sorted(name for name, _ in behind)
+    made = {"Date", "Location"}
+    assert {pair for pair in in_front if pair[0] not in made} == {pair for pair in behind if pair[0] not in made}
+    assert set(security_headers.PLAIN) <= set(in_front)
