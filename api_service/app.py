@@ -8,8 +8,8 @@ import flask
 from flask import Flask, Response
 from psycopg_pool import ConnectionPool
 
-from api_service import cors, finishing, openapi, problems, queries
-from api_service.callers import OpenGate, admitted
+from api_service import admission, cors, finishing, openapi, problems, queries
+from api_service.callers import OpenGate
 from api_service.clients import TrustedProxies
 from api_service.database import Database, DatabaseUnavailableError
 from api_service.direct import Direct
@@ -17,6 +17,9 @@ from api_service.faults import forget_frames
 from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
 from api_service.known_endpoints import KnownEndpoints
+from api_service.limiting.limits import Limits
+from api_service.limiting.memory import Memory
+from api_service.limiting.shared import Shared
 from api_service.problems import Problem
 from api_service.routes import (
     audit_logs,
@@ -57,6 +60,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
         gate=OpenGate(),
         keyring=Keyring(settings.secrets_keys),
         endpoints=KnownEndpoints(database),
+        limits=Limits(settings.limits, Shared(settings.redis_url) if settings.redis_url else Memory()),
         proxies=TrustedProxies(settings.door.trusted_proxies),
     )
     app.url_map.merge_slashes = False  # who writes two is redirected otherwise, to whatever host the request names
@@ -94,7 +98,7 @@ def _admit() -> None:
     if rule is None or rule.endpoint in _FOR_ANYBODY or request.method == "OPTIONS":
         return
     if scope := scope_of(request.method, rule.rule):
-        flask.g.caller = admitted(services().gate.caller(request.environ), scope)
+        flask.g.caller = admission.admit(services(), request.environ, flask.g.begun, scope, rule.rule)
 
 
 def _require_scopes(app: Flask) -> None:

@@ -17,7 +17,8 @@ from werkzeug.datastructures import EnvironHeaders
 
 from api_service import accept, bodies, finishing, schemas, strict_json
 from api_service.accept import NotificationRequest, Origin
-from api_service.callers import Scope, admitted
+from api_service.admission import admit
+from api_service.callers import Scope
 from api_service.exchange import EXCHANGE
 from api_service.finishing import Begun
 from api_service.idempotency import Answer, keyed_request
@@ -60,7 +61,7 @@ class Direct:
         self, services: Services, environ: WSGIEnvironment, length: int, begun: Begun
     ) -> tuple[Answer, str] | None:
         """Accept a notification; return what its client is answered, with its id. None for what has to be handed on."""
-        caller = admitted(services.gate.caller(environ), Scope.SEND)
+        caller = admit(services, environ, begun, Scope.SEND, environ["PATH_INFO"])
         body = bodies.read_declared(environ, length)
         value, wanted = _understood(body, services.settings.default_webhook_url)
         if wanted is None or (names_endpoint(wanted) and services.endpoints.unknown([wanted], tenant_id=tenant_id)):
@@ -71,7 +72,7 @@ class Direct:
             keyed = keyed_request(EnvironHeaders(environ), SEND, value, tenant_id=caller.tenant_id)
         origin = Origin(caller.tenant_id, begun.ids.traceparent, begun.ids.correlation_id)
         new = accept.prepare(wanted, topics=services.topics, origin=origin)
-        return send(services, keyed, [new], answer_to(new)), str(new.id)
+        return send(services, caller, keyed, [new], answer_to(new)), str(new.id)
 
 
 def _length_if_plain(environ: WSGIEnvironment) -> int | None:

@@ -5,7 +5,9 @@ from typing import Final
 
 from api_service import metrics
 from api_service.accept import write_once
-from api_service.idempotency import Answer, KeyedRequest, accept_once
+from api_service.callers import Caller
+from api_service.idempotency import Answer, KeyedRequest, accept_once, find_answer
+from api_service.problems import Problem
 from api_service.representations import NOTIFICATIONS_PATH, accepted, notification_path
 from api_service.responses import dumps
 from api_service.services import Services
@@ -20,17 +22,43 @@ def answer_to(new: NewNotification) -> Answer:
     return Answer(202, dumps(accepted(new)), notification_path(new.id))
 
 
-def send(services: Services, keyed: KeyedRequest | None, news: Sequence[NewNotification], answer: Answer) -> Answer:
+def send(
+    services: Services, caller: Caller, keyed: KeyedRequest | None, news: Sequence[NewNotification], answer: Answer
+) -> Answer:
     """Write what has been prepared, under its key if it has one; return the answer, or the one that its key has.
 
-    Raises DatabaseUnavailableError, and Problem where the key belongs to another request or one that is running.
+    Raises DatabaseUnavailableError, and Problem where the key belongs to another request or one that is running, or the
+    day's quota of the caller's tenant is used up. A repeat costs nothing of it; what may have been written does.
     """
-    if keyed is not None:
-        answer = services.database.run(lambda conn: accept_once(conn, keyed, news, answer))
-    else:
-        services.database.run(lambda conn: write_once(conn, news))
+    try:
+        services.limits.spend(caller, len(news))
+    except Problem:
+        if keyed is None or (earlier := find_earlier(services, keyed)) is None:
+            raise
+        return earlier
+    try:
+        answer = _write(services, keyed, news, answer)
+    except Problem:
+        services.limits.give_back(caller, len(news))
+        raise
     if answer.replayed:
+        services.limits.give_back(caller, len(news))
         metrics.REPLAYS.inc()
     else:
         metrics.count_accepted(news)
+    return answer
+
+
+def find_earlier(services: Services, keyed: KeyedRequest) -> Answer | None:
+    """Return the answer that a key has, None where it has none. Raises Problem where it belongs to another request."""
+    answer = services.database.run(lambda conn: find_answer(conn, keyed), tenant_id=keyed.tenant_id)
+    if answer is not None:
+        metrics.REPLAYS.inc()
+    return answer
+
+
+def _write(services: Services, keyed: KeyedRequest | None, news: Sequence[NewNotification], answer: Answer) -> Answer:
+    if keyed is not None:
+        return services.database.run(lambda conn: accept_once(conn, keyed, news, answer))
+    services.database.run(lambda conn: write_once(conn, news))
     return answer

@@ -14,6 +14,7 @@ from api_service.clients import TrustedProxies
 from api_service.database import Database
 from api_service.inbox import Inbox
 from api_service.known_endpoints import KnownEndpoints
+from api_service.limiting.limits import Limits
 from api_service.paging import Cursors
 from api_service.settings import ApiSettings
 from api_service.tracing import RequestIds
@@ -36,6 +37,7 @@ class Services:
     gate: Gate
     keyring: Keyring
     endpoints: KnownEndpoints
+    limits: Limits
     proxies: TrustedProxies
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from api_service.addresses import checked_url
 from api_service.door_settings import DoorSettings, read_door
 from api_service.faults import FaultyValueError
+from api_service.limiting.policies import Texts
+from api_service.limiting.settings import read_limits, read_redis_url
 from shared.key_rings import NamedKey
 from shared.settings import (
     Environment,
@@ -28,6 +30,8 @@ class ApiSettings:
     default_webhook_url: str | None = field(repr=False)  # NOTIFICATION_WEBHOOK_URL: for webhooks without recipient
     secrets_keys: tuple[NamedKey, ...] = field(default=(), repr=False)  # SECRETS_KEYS: the first seals, all open
     door: DoorSettings = field(default_factory=DoorSettings)
+    limits: Texts = field(default_factory=Texts)
+    redis_url: str | None = field(default=None, repr=False)  # REDIS_URL: where requests are counted together
 
 
 def read_settings(env: Environment) -> ApiSettings:
@@ -40,6 +44,8 @@ def read_settings(env: Environment) -> ApiSettings:
         default_webhook_url=_read_default_url(env),
         secrets_keys=read_secrets_keys(env),
         door=read_door(env),
+        limits=read_limits(env),
+        redis_url=read_redis_url(env),
     )
 
 

@@ -7,17 +7,17 @@ import flask
 from flask import Response
 from psycopg import Connection
 
-from api_service import accept, bodies, documents, metrics, queries, schemas, sending
+from api_service import accept, bodies, documents, queries, schemas, sending
 from api_service.addresses import NO_ENDPOINT
 from api_service.callers import Scope
 from api_service.faults import FieldFault
-from api_service.idempotency import Answer, KeyedRequest, find_answer, keyed_request
+from api_service.idempotency import Answer, KeyedRequest, keyed_request
 from api_service.problems import Problem, invalid
 from api_service.representations import NOTIFICATION_PATHS, NOTIFICATIONS_PATH, detail, summary
 from api_service.responses import json_response
 from api_service.routing import Routes
 from api_service.sending import SEND, answer_to
-from api_service.services import cursors, in_tenant, origin, services, tenant_id
+from api_service.services import caller, cursors, in_tenant, origin, services, tenant_id
 from shared.db import attempts, dlq_messages, notification_lists, notifications
 from shared.db.accepting import NewNotification
 from shared.db.notification_lists import Filter, Notification
@@ -48,16 +48,15 @@ def replay_or_refuse(keyed: KeyedRequest | None, problem: Problem) -> Response:
     """Answer a repeat of what was valid when it was accepted, such as a scheduled_for that has passed since."""
     if keyed is None:
         raise problem
-    answer = in_tenant(lambda conn: find_answer(conn, keyed))
+    answer = sending.find_earlier(services(), keyed)
     if answer is None:
         raise problem
-    metrics.REPLAYS.inc()
     return _respond(answer)
 
 
 def answered(keyed: KeyedRequest | None, news: list[NewNotification], answer: Answer) -> Response:
     """Write what has been prepared, under its key if it has one, and answer."""
-    answer = sending.send(services(), keyed, news, answer)
+    answer = sending.send(services(), caller(), keyed, news, answer)
     if not answer.replayed and len(news) == 1:
         flask.g.notification_id = str(news[0].id)
     return _respond(answer)
