@@ -73,16 +73,6 @@ class Environment:
         """Remember that a setting cannot be used, for a reason that its reader alone knows."""
         self.faults.append(Fault(name, value, expected))
 
-    def switch(self, name: str, *, default: bool) -> bool:
-        """Return whether something is on."""
-
-        def parse(value: str) -> bool:
-            if value.lower() not in ("on", "true", "yes", "1", "off", "false", "no", "0"):
-                raise ValueError
-            return value.lower() in ("on", "true", "yes", "1")
-
-        return self._parsed(name, default, "on or off", parse, shown_default="on" if default else "off")
-
     def raw(self, name: str) -> str | None:
         """Return the trimmed value of a variable, or of the file that `NAME_FILE` names; None if unset or empty.
 

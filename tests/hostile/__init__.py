@@ -1,1 +1,1 @@
-"""Hostile addresses for real: in a namespace of their own they answer, and every packet to one is counted."""
+"""Hostile addresses and clients for real: in a namespace where every address answers, and at a real gateway."""

@@ -1,6 +1,7 @@
 """docker-compose.yml agrees with the images, the settings and the other files it names."""
 
 import importlib
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.dockerfiles import EXTRAS, REPOSITORY, dockerfile_of
 
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PUBLISHED_BY = {"api_service": "gateway"}
 PORTS = {"api_service": 8080, "outbox_relay": 8081, "delivery_consumer": 8082, "dlq_consumer": 8083}
 
 
@@ -45,14 +47,15 @@ def test_each_service_is_built_from_its_own_dockerfile(service: str) -> None:
 
 @pytest.mark.parametrize("service", EXTRAS)
 def test_ports_are_the_defaults_of_the_settings(service: str) -> None:
-    """In the settings, in the image, in the health check, and inside the published port."""
+    """In the settings, in the image, in the health check, and at the published port; the API's is its gateway's."""
     env = read_by(service, {})
     port = str(PORTS[service])
 
     assert env.variables[f"{EXTRAS[service].upper()}_PORT"] == port
     assert dockerfile_of(service).final("EXPOSE") == [port]
     assert f"127.0.0.1:{port}/health/ready" in SERVICES[service]["healthcheck"]["test"][-1]
-    assert [unset(published) for published in SERVICES[service]["ports"]] == [f"127.0.0.1:{port}:{port}"]
+    published = SERVICES[PUBLISHED_BY.get(service, service)]["ports"]
+    assert [unset(one) for one in published] == [f"127.0.0.1:{port}:{port}"]
 
 
 @pytest.mark.parametrize("service", EXTRAS)
@@ -94,7 +97,7 @@ def test_every_container_is_bounded_hardened_and_reachable_from_this_machine_alo
     assert container["cap_drop"] == ["ALL"]
     assert container["security_opt"] == ["no-new-privileges:true"]
     assert container["restart"] == "unless-stopped"
-    assert all(published.startswith("127.0.0.1:") for published in container["ports"])
+    assert all(published.startswith("127.0.0.1:") for published in container.get("ports", ()))
 
 
 @pytest.mark.parametrize("service", EXTRAS)
@@ -140,6 +143,30 @@ def test_prometheus_scrapes_the_four_services() -> None:
     assert {job["job_name"]: job["static_configs"] for job in scraped} == {
         service: [{"targets": [f"{service}:{port}"]}] for service, port in PORTS.items()
     }
+
+
+def test_the_api_believes_its_gateway_alone() -> None:
+    """The gateway has one address, outside of those that are handed out, and nobody else is a proxy."""
+    network = COMPOSE["networks"]["default"]["ipam"]["config"][0]
+    address = ipaddress.ip_address(SERVICES["gateway"]["networks"]["default"]["ipv4_address"])
+
+    assert environment("api_service")["TRUSTED_PROXIES"] == f"{address}/32"
+    assert address in ipaddress.ip_network(network["subnet"])
+    assert address not in ipaddress.ip_network(network["ip_range"])
+    assert "ports" not in SERVICES["api_service"]
+
+
+def test_the_gateway_writes_to_nothing_but_a_tmpfs_that_holds_what_it_lets_in() -> None:
+    """Bodies that have not arrived wait there, as many as may be under way at once."""
+    gateway = SERVICES["gateway"]
+    text = (REPOSITORY / "infra/nginx/nginx.conf").read_text()
+    at_once = {zone: int(count) for zone, count in re.findall(r"limit_conn (of_\w+) (\d+);", text)}
+
+    assert gateway["read_only"]
+    assert gateway["user"] == "101:101"
+    [(size, *_)] = [re.findall(r"/tmp:size=(\d+)m", mount) for mount in gateway["tmpfs"]]
+    assert int(size) >= at_once["of_all"] + 16 * at_once["of_batches"]
+    assert re.findall(r"_temp_path (\S+);", text) == list(re.findall(r"_temp_path (/tmp/\S+);", text))
 
 
 def test_webhooks_may_go_to_the_network_of_the_containers_alone() -> None:
