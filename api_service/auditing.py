@@ -57,7 +57,7 @@ def entry(change: Change, who: Caller) -> Entry:
         entity_id=change.entity_id,
         before=change.before,
         after=change.after,
-        address=request.environ.get("REMOTE_ADDR") or None,
+        address=flask.g.begun.client.address or None,
         user_agent=_printable(request.headers.get("User-Agent", "")) or None,
         request_id=ids().request_id,
     )

@@ -1,6 +1,8 @@
 """The audit log by the API: what an admin changes is noted with it, who it was, and never a secret."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import orjson
@@ -12,7 +14,9 @@ from api_service import auditing
 from api_service.actions import Action, EntityType
 from api_service.audit_log_answers import AuditLogSchema
 from api_service.callers import Scope
+from api_service.clients import TrustedProxies
 from api_service.routing import scope_of
+from api_service.services import EXTENSION, Services
 from shared.db import audit, dlq_retry_steps
 from shared.db.audit import ActorKind, Entry
 from shared.model import uuid7
@@ -142,6 +146,23 @@ def test_a_change_is_noted_with_who_it_was_and_from_where(
     assert "whsec_" not in repr(noted)
     if repeats:
         assert len(rows(database)) == len(before) + 1
+
+
+def test_row_18_the_address_noted_is_not_the_clients_to_say(app: Flask, acme: FlaskClient) -> None:
+    """What it forwards itself is nothing; what a trusted proxy says is noted."""
+    suppress = {"channel": "email", "recipient": "ada@example.com"}
+    parts: Services = app.extensions[EXTENSION]
+    proxies = TrustedProxies([ip_network("127.0.0.1/32")])
+
+    acme.post("/api/v1/suppressions", json=suppress, headers={"X-Forwarded-For": "203.0.113.66"})
+    app.extensions[EXTENSION] = replace(parts, proxies=proxies)
+    acme.post(
+        "/api/v1/suppressions",
+        json=suppress | {"recipient": "eve@example.com"},
+        headers={"X-Forwarded-For": "203.0.113.66, 198.51.100.7"},
+    )
+
+    assert [row["address"] for row in listed(acme)] == ["198.51.100.7", "127.0.0.1"]
 
 
 @pytest.mark.parametrize("operation", CHANGES, ids=" ".join)
