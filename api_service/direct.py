@@ -64,7 +64,9 @@ class Direct:
         caller = admit(services, environ, begun, Scope.SEND, environ["PATH_INFO"])
         body = bodies.read_declared(environ, length)
         value, wanted = _understood(body, services.settings.default_webhook_url)
-        if wanted is None or (names_endpoint(wanted) and services.endpoints.unknown([wanted], tenant_id=tenant_id)):
+        if wanted is None or (
+            names_endpoint(wanted) and services.endpoints.unknown([wanted], tenant_id=caller.tenant_id)
+        ):
             environ["wsgi.input"] = io.BytesIO(body)
             return None
         keyed = None
