@@ -6,6 +6,8 @@ resolve to anything by then.
 
 import ipaddress
 import re
+import socket
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,6 +15,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from api_service.faults import Fault, FaultyValueError
 from shared.endpoints import endpoint_id
+from shared.webhook_addresses import Network, is_forbidden
 from shared.webhooks import PORTS_WITHOUT_HTTP
 
 MAX_URL_CHARS: Final = 2048
@@ -67,6 +70,33 @@ def checked_url(url: str) -> str:
         raise FaultyValueError("invalid_url", "a URL holds printable ASCII characters; others are percent-encoded")
     _check_parts(url)
     return url
+
+
+def fault_of_reach(url: str, allowed: Sequence[Network]) -> Fault | None:
+    """Say that a URL, which is one, names an address that webhooks do not go to; None where it does not, or a name.
+
+    A word in time for whoever types it, and no guard: what a name resolves to is looked at when it is connected to.
+    """
+    parts = urlsplit(url)
+    address = _address_of(parts.hostname or "")
+    if address is None or not is_forbidden(address, parts.port or (443 if parts.scheme == "https" else 80), allowed):
+        return None
+    return Fault("forbidden_address", "no webhook goes to this address: its operator has not allowed its network")
+
+
+def _address_of(host: str) -> str | None:
+    """Return the address that a host is, in any spelling that resolvers take for one; None for a name."""
+    name = host.rstrip(".").lower()
+    if ":" in name:
+        return name
+    if name == "localhost" or name.endswith(".localhost"):
+        return "127.0.0.1"
+    if not re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2]):
+        return None
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except OSError:
+        return name  # ends like an address and is none: nothing to be reached
 
 
 def checked_endpoint(name: str) -> str:

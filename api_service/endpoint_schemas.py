@@ -1,5 +1,6 @@
 """What a person may say about endpoints and signing secrets."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from marshmallow import ValidationError
@@ -9,6 +10,7 @@ from api_service.faults import Fault, FaultyValueError, FieldFault, field_faults
 from api_service.problems import invalid
 from api_service.representations import HIDDEN
 from api_service.schemas import StrictSchema
+from shared.webhook_addresses import Network
 
 MAX_DESCRIPTION_CHARS: Final = 500
 DEFAULT_OVERLAP_S: Final = 86_400
@@ -76,14 +78,21 @@ ALL: Final = (NewEndpointSchema, EndpointChangeSchema, RotationSchema)
 """Those that bodies refer to."""
 
 
-def load(schema: StrictSchema, body: Any) -> dict[str, Any]:
-    """Return what a body says. Raises Problem 400 naming each field that is wrong."""
+def load(schema: StrictSchema, body: Any, *, allowed: Sequence[Network] = ()) -> dict[str, Any]:
+    """Return what a body says. Raises Problem 400 naming each field that is wrong.
+
+    A URL that is a forbidden address as it stands is wrong too, unless its network is one of those `allowed`.
+    """
+    faults: list[FieldFault] = []
     try:
         said: dict[str, Any] = schema.load(body)
     except ValidationError as error:
-        faults = list(field_faults(error.messages))
+        said, faults = dict(error.valid_data or {}), list(field_faults(error.messages))
         forget_frames(error)
-        raise invalid(faults) from None
-    if schema is CHANGE and not said:
-        raise invalid([FieldFault("", Fault("empty", "at least one of " + ", ".join(CHANGE.fields)))])
+    if "url" in said and (fault := addresses.fault_of_reach(said["url"], allowed)):
+        faults.append(FieldFault("/url", fault))
+    if schema is CHANGE and not said and not faults:
+        faults.append(FieldFault("", Fault("empty", "at least one of " + ", ".join(CHANGE.fields))))
+    if faults:
+        raise invalid(faults)
     return said

@@ -17,6 +17,7 @@ from shared.settings import (
     read_service,
     read_topic_prefix,
 )
+from shared.webhook_addresses import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class ApiSettings:
     threads: int  # API_THREADS: requests one process serves at once, each with a connection of its own
     default_webhook_url: str | None = field(repr=False)  # NOTIFICATION_WEBHOOK_URL: for webhooks without recipient
     secrets_keys: tuple[NamedKey, ...] = field(default=(), repr=False)  # SECRETS_KEYS: the first seals, all open
+    allowed_networks: tuple[Network, ...] = ()  # WEBHOOK_ALLOWED_NETWORKS: an endpoint may be in these, though private
     door: DoorSettings = field(default_factory=DoorSettings)
     limits: Texts = field(default_factory=Texts)
     redis_url: str | None = field(default=None, repr=False)  # REDIS_URL: where requests are counted together
@@ -43,6 +45,7 @@ def read_settings(env: Environment) -> ApiSettings:
         threads=env.integer("API_THREADS", 4, low=1, high=64),
         default_webhook_url=_read_default_url(env),
         secrets_keys=read_secrets_keys(env),
+        allowed_networks=env.networks("WEBHOOK_ALLOWED_NETWORKS"),
         door=read_door(env),
         limits=read_limits(env),
         redis_url=read_redis_url(env),

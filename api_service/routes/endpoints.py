@@ -21,6 +21,7 @@ from api_service.responses import json_response
 from api_service.routes.dead_letters import read_decision
 from api_service.routes.notifications import answered, replay_or_refuse
 from api_service.routing import Routes
+from api_service.schemas import StrictSchema
 from api_service.sending import answer_to
 from api_service.services import cursors, decider, in_tenant, origin, services, tenant_id
 from shared.db import endpoints, signing_secrets, suppressions
@@ -42,7 +43,7 @@ def create() -> Response:
     at the list, and delete what nobody knows the secret of.
     """
     refuse_key()
-    said = endpoint_schemas.load(endpoint_schemas.NEW, bodies.read_json())
+    said = _read(endpoint_schemas.NEW)
     new, secret = _new(uuid7(), said), sealing.new_secret(services().keyring, tenant_id=tenant_id())
 
     def store(conn: Connection[Any]) -> tuple[dict[str, Any], Change]:
@@ -53,6 +54,10 @@ def create() -> Response:
 
     body = audited(store, repeatable=False) | {"secret": secret.shown}
     return json_response(body, 201, {"Location": body["href"]})
+
+
+def _read(schema: StrictSchema) -> dict[str, Any]:
+    return endpoint_schemas.load(schema, bodies.read_json(), allowed=services().settings.allowed_networks)
 
 
 def refuse_key() -> None:
@@ -150,7 +155,7 @@ def _detail(conn: Connection[Any], one: Endpoint, suppression_id: UUID | None = 
 def change(endpoint: str) -> Response:
     """Change an endpoint; what has begun goes on as it was, the rest follows within five seconds."""
     id_ = wanted(endpoint)
-    said = endpoint_schemas.load(endpoint_schemas.CHANGE, bodies.read_json())
+    said = _read(endpoint_schemas.CHANGE)
 
     def store(conn: Connection[Any]) -> tuple[dict[str, Any], Change]:
         old = find_locked(conn, id_)

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import httpx
 
-from delivery_consumer.providers.addresses import Network, is_forbidden
+from shared.webhook_addresses import Network, is_forbidden
 
 CONNECT_S: Final = 5.0
 MAX_ADDRESSES: Final = 4

@@ -1,6 +1,7 @@
 """Endpoints by the API: made, changed, disabled, resumed, tested, deleted; their secrets; and naming one."""
 
 import base64
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from api_service import wsgi
 from api_service.endpoint_answers import (
     EndpointDetailSchema,
     EndpointSchema,
@@ -16,12 +18,15 @@ from api_service.endpoint_answers import (
     RotatedSecretSchema,
 )
 from api_service.services import EXTENSION
+from api_service.settings import read_settings
 from shared.db import endpoints, notifications, suppressions
 from shared.db.notifications import Ended, Ticket
 from shared.endpoints import endpoint_id
 from shared.model import Outcome, uuid7
 from shared.records import decode_record
 from shared.secrets import Keyring
+from shared.settings import Environment
+from tests.integration.api_service.conftest import SECRETS_KEYS
 from tests.integration.api_service.tenants import OWNER, accepted, body_of, claim
 from tests.servers import Database
 
@@ -132,6 +137,46 @@ def test_what_is_wrong_with_one_is_named(
     assert [(error["pointer"], error["code"]) for error in answer["errors"]] == [(pointer, code)]
     with database.connect() as conn:
         assert conn.execute("SELECT count(*) FROM endpoints").fetchone() == (0,)
+
+
+PRIVATE_HOSTS = [
+    *("127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "0", "10.0.0.1", "169.254.169.254"),
+    *("[::1]", "[::ffff:10.0.0.1]", "[64:ff9b::7f00:1]", "[fd00:ec2::254]", "localhost", "a.localhost.", "1.2.3.256"),
+]
+
+
+@pytest.mark.parametrize("host", PRIVATE_HOSTS)
+def test_an_address_that_nothing_is_sent_to_is_refused_at_once(client: FlaskClient, host: str) -> None:
+    """However it is spelled; in a change too. What a name resolves to is seen when it is connected to."""
+    one = made(client)
+
+    answers = [
+        client.post(PATH, json={"url": f"https://{host}/"}),
+        client.patch(one["href"], json={"url": f"http://{host}"}),
+    ]
+
+    for answer in answers:
+        [error] = body_of(answer, 400)["errors"]
+        assert (error["pointer"], error["code"]) == ("/url", "forbidden_address")
+
+
+@pytest.mark.parametrize("url", ["https://1.1.1.1/", "https://[2606:4700::1111]:8443/", "https://0x.example.com/"])
+def test_any_other_host_is_taken(client: FlaskClient, url: str) -> None:
+    """Public addresses, and names whatever they are like."""
+    assert made(client, url=url)["url"] == url
+
+
+def test_operators_may_allow_a_private_network(database: Database, tmp_path: Path) -> None:
+    """And that one alone."""
+    environ = database.environ_of("api_service") | {"SECRETS_KEYS": SECRETS_KEYS}
+    settings = read_settings(Environment(environ | {"WEBHOOK_ALLOWED_NETWORKS": "10.20.0.0/16"}))
+    app = wsgi.build(settings, tmp_path)
+    try:
+        answers = [app.test_client().post(PATH, json={"url": f"http://10.{net}.0.1/"}) for net in (20, 21)]
+    finally:
+        wsgi.close(app)
+
+    assert [answer.status_code for answer in answers] == [201, 400]
 
 
 @pytest.mark.parametrize("path", [PATH, f"{SECRET}/rotate", "{endpoint}/secrets/rotate"])

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from api_service.representations import _without_credentials
 from delivery_consumer.errors import PermanentDeliveryError
 from delivery_consumer.providers import Attempt
-from delivery_consumer.providers.addresses import is_forbidden
+from shared.webhook_addresses import is_forbidden
 from tests.unit.delivery_consumer.test_webhook import a_notification, provider
 
 PATH = "/api/v1/notifications"

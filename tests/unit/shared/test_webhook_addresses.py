@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from delivery_consumer.providers.addresses import is_forbidden
+from shared.webhook_addresses import is_forbidden
 
 FORBIDDEN = [
     "0.0.0.0", "0.0.0.1", "0.255.255.255", "10.0.0.1", "10.255.255.255", "100.64.0.0", "100.100.100.200",
