@@ -31,7 +31,6 @@ from shared.model import Channel, uuid7
 
 COUNT_TO: Final = 10_000
 _ONE: Final = f"{ENDPOINTS_PATH}/<endpoint>"
-_SETTINGS: Final = ("rate_per_s", "timeout_s")
 routes: Final = Routes("endpoints", "Webhook receivers with a name, headers, limits and a secret of their own.")
 
 
@@ -164,7 +163,7 @@ def change(endpoint: str) -> Response:
         was, became = _noted(old), _noted(now) | {"changed": sorted(said)}
         return _detail(conn, now), Change(Action.ENDPOINT_CHANGED, now.name, was, became)
 
-    return json_response(audited(store))
+    return json_response(audited(store, repeatable=False))
 
 
 @routes.add("DELETE", _ONE, scope=Scope.ADMIN, doc=endpoint_documents.DELETE)
@@ -184,7 +183,7 @@ def delete(endpoint: str) -> Response:
             suppressions.lift(conn, one.suppression_id, tenant_id=tenant_id(), by=by)
         return None, Change(Action.ENDPOINT_DELETED, one.name, _noted(one))
 
-    audited(remove)
+    audited(remove, repeatable=False)
     return Response(status=204)
 
 
