@@ -628,6 +628,57 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION audit_append IS 'Writes a row in the caller''s transaction and returns its number. The one way in: no service may write to audit_log itself.';
 
+ALTER TABLE api_keys ADD COLUMN IF NOT EXISTS previous_secret_sha256 bytea,
+                     ADD COLUMN IF NOT EXISTS previous_expires_at timestamptz;
+COMMENT ON COLUMN api_keys.previous_secret_sha256 IS 'The secret before the last rotation: accepted too until previous_expires_at.';
+
+ALTER TABLE users ADD COLUMN IF NOT EXISTS token_version integer NOT NULL DEFAULT 1;
+COMMENT ON COLUMN users.token_version IS 'What a token has to carry: raised by a new password and by being disabled, which ends all tokens before.';
+
+-- Who calls is found out before there is a tenant to speak for, so the next four see the rows of all tenants. Each gives
+-- no more than the one row whose id or address its caller has.
+
+CREATE OR REPLACE FUNCTION find_api_key(key_id text) RETURNS TABLE (
+  tenant_id text, secret_sha256 bytea, previous_sha256 bytea, scopes text[], name text, limits text,
+  expires_at timestamptz, valid_for_s float8, previous_valid_for_s float8, is_revoked boolean, is_suspended boolean,
+  is_operator boolean, daily_quota integer
+) LANGUAGE sql STABLE SECURITY DEFINER AS $$
+  SELECT k.tenant_id, k.secret_sha256, k.previous_secret_sha256, k.scopes, k.name, k.limits, k.expires_at,
+         extract(epoch FROM k.expires_at - now())::float8, extract(epoch FROM k.previous_expires_at - now())::float8,
+         k.revoked_at IS NOT NULL, t.suspended_at IS NOT NULL, t.is_operator, t.daily_quota
+    FROM api_keys k JOIN tenants t ON t.id = k.tenant_id WHERE k.id = key_id
+$$;
+COMMENT ON FUNCTION find_api_key IS 'A key by its id, for whoever has to judge the secret that came with it. Instants as seconds from now: the API has another clock.';
+
+CREATE OR REPLACE FUNCTION touch_api_keys(key_ids text[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER AS $$
+  UPDATE api_keys SET last_used_at = now() WHERE id IN (
+    SELECT k.id FROM api_keys k
+     WHERE k.id = ANY (key_ids) AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
+     ORDER BY k.id FOR NO KEY UPDATE SKIP LOCKED)
+$$;
+COMMENT ON FUNCTION touch_api_keys IS 'Notes that keys were used, each at most once a minute however many processes say so.';
+
+CREATE OR REPLACE FUNCTION find_user(address text) RETURNS TABLE (
+  id uuid, tenant_id text, name text, role text, token_version integer, is_disabled boolean, is_suspended boolean,
+  is_operator boolean, daily_quota integer, password_hash text
+) LANGUAGE sql STABLE SECURITY DEFINER AS $$
+  SELECT u.id, u.tenant_id, u.name, u.role, u.token_version, u.disabled_at IS NOT NULL, t.suspended_at IS NOT NULL,
+         t.is_operator, t.daily_quota, u.password_hash
+    FROM users u JOIN tenants t ON t.id = u.tenant_id WHERE u.email = address
+$$;
+COMMENT ON FUNCTION find_user IS 'Somebody who signs in.';
+
+CREATE OR REPLACE FUNCTION find_signed_in(user_id uuid) RETURNS TABLE (
+  id uuid, tenant_id text, name text, role text, token_version integer, is_disabled boolean, is_suspended boolean,
+  is_operator boolean, daily_quota integer
+) LANGUAGE sql STABLE SECURITY DEFINER AS $$
+  SELECT u.id, u.tenant_id, u.name, u.role, u.token_version, u.disabled_at IS NOT NULL, t.suspended_at IS NOT NULL,
+         t.is_operator, t.daily_quota
+    FROM users u JOIN tenants t ON t.id = u.tenant_id WHERE u.id = user_id
+$$;
+COMMENT ON FUNCTION find_signed_in IS 'Whoever a token was issued to, as they are now.';
+
 DO $$
 DECLARE
   own text;
@@ -711,8 +762,8 @@ GRANT SELECT, INSERT, UPDATE ON dlq_messages, dlq_actions TO notify_dlq;
 GRANT SELECT, UPDATE ON dlq_retries TO notify_dlq;
 GRANT INSERT ON outbox TO notify_dlq;
 
-REVOKE EXECUTE ON FUNCTION audit_append FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION audit_append TO notify_api;
+REVOKE EXECUTE ON FUNCTION audit_append, find_api_key, touch_api_keys, find_user, find_signed_in FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit_append, find_api_key, touch_api_keys, find_user, find_signed_in TO notify_api;
 
 DO $$
 DECLARE

@@ -125,3 +125,23 @@ def test_only_the_api_may_write_to_the_audit_log_and_by_its_function_alone(conn:
 
     assert [role for role, found in may.items() if found == (True,)] == ["notify_api"]
     assert {GRANTED[role].get("audit_log", "") for role in GRANTED} <= {"", "SELECT"}
+
+
+def test_functions_that_see_all_tenants_are_for_the_api_alone(conn: Conn) -> None:
+    """They run as the owner of the tables; PUBLIC may call any function that nobody has taken from it."""
+    query = """
+        SELECT p.proname, r.rolname FROM pg_proc p CROSS JOIN pg_roles r
+         WHERE p.prosecdef AND p.pronamespace = 'public'::regnamespace AND r.rolname = ANY(%s)
+           AND has_function_privilege(r.rolname, p.oid, 'EXECUTE')
+    """
+
+    may = conn.execute(query, ([*GRANTED, "pg_monitor"],)).fetchall()
+
+    assert {role for _, role in may} == {"notify_api"}
+    assert {name for name, _ in may} >= {
+        "audit_append",
+        "find_api_key",
+        "touch_api_keys",
+        "find_user",
+        "find_signed_in",
+    }
