@@ -39,6 +39,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "internal_error": (500, "Something went wrong on our side"),
     "not_configured": (501, "This installation is not set up for that"),
     "transfer_coding_unsupported": (501, "The transfer coding is not supported"),
+    "busy": (503, "The service is busy"),
     "database_unavailable": (503, "The service cannot reach its database"),
     "service_unavailable": (503, "The service cannot be reached"),  # the gateway's word
 }
