@@ -30,6 +30,8 @@ LIMITS_COUNTED_ALONE = Gauge(
     "Processes that count requests by themselves, since REDIS_URL does not answer.",
     multiprocess_mode="livesum",
 )
+CALLERS_REFUSED = Counter("callers_refused_total", "Requests that were refused for who sent them.", ["reason"])
+SIGN_INS = Counter("sign_ins_total", "Attempts to sign in with a password.", ["outcome"])
 
 
 @functools.cache

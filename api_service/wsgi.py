@@ -25,4 +25,6 @@ def build(settings: ApiSettings, runtime_dir: Path) -> Flask:
 
 def close(app: Flask) -> None:
     """Close what build() opened, when the worker has served its last request."""
-    cast(Services, app.extensions[EXTENSION]).database.close()
+    services = cast(Services, app.extensions[EXTENSION])
+    services.gate.close()
+    services.database.close()

@@ -46,6 +46,9 @@ class HeaderGate:
             is_operator=tenant_id == OPERATOR,
         )
 
+    def close(self) -> None:
+        """Hold nothing."""
+
 
 def by_header(app: Flask) -> ClientOf:
     """Let an application tell tenants by a header; return what makes a client of one."""
