@@ -570,6 +570,17 @@ CREATE INDEX IF NOT EXISTS signing_secrets_owner ON signing_secrets (tenant_id, 
 COMMENT ON INDEX signing_secrets_owner IS 'What a delivery is signed with.';
 COMMENT ON TABLE signing_secrets IS 'What webhooks are signed with, encrypted: an endpoint''s secrets, or, endpoint_id NULL, the tenant''s for plain URLs. Rotated: the older one signs too until it expires.';
 
+CREATE TABLE IF NOT EXISTS sender_domains (
+  tenant_id   text NOT NULL,
+  domain      text NOT NULL CHECK (length(domain) <= 253),
+  token       text NOT NULL,
+  created_at  timestamptz NOT NULL DEFAULT now(),
+  verified_at timestamptz,
+  PRIMARY KEY (tenant_id, domain)
+);
+COMMENT ON TABLE sender_domains IS 'Domains that a tenant''s e-mail may be from once verified: their owner has put the token into DNS, or an operator said so.';
+COMMENT ON COLUMN sender_domains.token IS 'What the TXT record has to hold; public, and different for each tenant.';
+
 CREATE TABLE IF NOT EXISTS audit_log (
   seq           bigint PRIMARY KEY,
   at            timestamptz NOT NULL,
@@ -738,6 +749,7 @@ GRANT SELECT ON tenants, delivery_attempts, outbox_held, delivery_consumers, des
 GRANT SELECT, UPDATE ON dlq_messages TO notify_api;
 GRANT SELECT, INSERT, UPDATE ON dlq_retries, suppressions, api_keys, users, endpoints TO notify_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON signing_secrets TO notify_api;
+GRANT SELECT, INSERT, UPDATE (verified_at), DELETE ON sender_domains TO notify_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ordering_queue, ordering_turns TO notify_api;
 
 GRANT SELECT, UPDATE (status, attempt, updated_at), DELETE ON notifications TO notify_relay;

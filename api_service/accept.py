@@ -46,6 +46,7 @@ class NotificationRequest(NamedTuple):
     scheduled_for: datetime | None = None
     expires_at: datetime | None = None
     expires_in_s: float | None = None  # from now() of PostgreSQL; where expires_at is None
+    sender: str | None = None  # a mailbox, see shared.mailboxes; None: the installation's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def prepare_many(requests: Sequence[NotificationRequest], *, topics: Topics, ori
             created_ms, created_at = ms, _EPOCH + timedelta(milliseconds=ms)
             created_text = rfc3339(created_at)
         (channel, recipient, message, subject, payload, own_headers, metadata, ordering_key,
-         priority, on_unknown, scheduled_for, expires_at, expires_in_s) = request  # fmt: skip
+         priority, on_unknown, scheduled_for, expires_at, expires_in_s, sender) = request  # fmt: skip
         key = record_key(tenant_id, id_text, ordering_key)
         topic = topics.of(channel, priority, ordered=ordering_key is not None)
         record = encode_fields(
@@ -106,6 +107,7 @@ def prepare_many(requests: Sequence[NotificationRequest], *, topics: Topics, ori
             ordering_key=ordering_key,
             priority=priority,
             on_unknown=on_unknown,
+            sender=sender,
         )
         # By position: by name it takes twice as long.
         news.append(NewNotification(

@@ -11,6 +11,7 @@ class EntityType(StrEnum):
     SUPPRESSION = "suppression"
     ENDPOINT = "endpoint"
     SIGNING_SECRET = "signing_secret"  # noqa: S105 - what it is, not one
+    SENDER_DOMAIN = "sender_domain"
 
 
 class Action(StrEnum):
@@ -28,6 +29,9 @@ class Action(StrEnum):
     ENDPOINT_RESUMED = "endpoint.resumed"
     ENDPOINT_DELETED = "endpoint.deleted"
     SIGNING_SECRET_ROTATED = "signing_secret.rotated"  # noqa: S105 - what is done, not one
+    SENDER_DOMAIN_ADDED = "sender_domain.added"
+    SENDER_DOMAIN_VERIFIED = "sender_domain.verified"
+    SENDER_DOMAIN_DELETED = "sender_domain.deleted"
 
     @property
     def entity_type(self) -> EntityType:

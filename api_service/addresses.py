@@ -15,10 +15,12 @@ from email_validator import EmailNotValidError, validate_email
 
 from api_service.faults import Fault, FaultyValueError
 from shared.endpoints import endpoint_id
+from shared.mailboxes import mailbox, split_mailbox
 from shared.webhook_addresses import Network, is_forbidden
 from shared.webhooks import PORTS_WITHOUT_HTTP
 
 MAX_URL_CHARS: Final = 2048
+MAX_SENDER_CHARS: Final = 320
 NO_ENDPOINT: Final = Fault("unknown_endpoint", "there is no endpoint with this id")
 _MAX_EMAIL_CHARS: Final = 254  # RFC 5321 §4.5.3.1.3: a path of 256, less its angle brackets
 _MAX_LOCAL_CHARS: Final = 64
@@ -55,6 +57,31 @@ def checked_email(address: str) -> str:
     except EmailNotValidError as error:
         raise FaultyValueError("invalid_email", "not exactly one e-mail address such as name@example.com") from error
     return parsed.ascii_email or parsed.normalized
+
+
+def checked_sender(text: str) -> str:
+    """Return who an e-mail is from as it is stored: an address, or a name and an address. Raises FaultyValueError.
+
+    The name is one plain line; it is stored without quotes, and what would need them is encoded when it is sent.
+    """
+    if len(text) > MAX_SENDER_CHARS:
+        raise FaultyValueError("too_long", f"a sender has at most {MAX_SENDER_CHARS} characters")
+    name, address = split_mailbox(text)
+    if not text.isprintable() or "=?" in text:
+        raise FaultyValueError("invalid_sender", "a sender is one plain line; encoded words (=?...?=) are refused")
+    if mailbox(name, address) != text or name != name.strip() or any(mark in name for mark in '"<>'):
+        raise FaultyValueError("invalid_sender", "an address, or a name without quotes and the address in <>")
+    return mailbox(name, checked_email(address))
+
+
+def checked_domain(text: str) -> str:
+    """Return a domain that e-mail may be from, in ASCII (IDNA) and lower case. Raises FaultyValueError."""
+    try:
+        if "@" not in text:
+            return checked_email(f"postmaster@{text}").rpartition("@")[2]
+    except FaultyValueError:
+        pass
+    raise FaultyValueError("invalid_domain", "not a domain such as example.com")
 
 
 def checked_url(url: str) -> str:

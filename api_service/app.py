@@ -16,7 +16,7 @@ from api_service.direct import Direct
 from api_service.faults import forget_frames
 from api_service.idempotency import HEADER
 from api_service.inbox import Inbox
-from api_service.known_endpoints import KnownEndpoints
+from api_service.known import Known
 from api_service.limiting.limits import Limits
 from api_service.limiting.memory import Memory
 from api_service.limiting.shared import Shared
@@ -31,6 +31,7 @@ from api_service.routes import (
     endpoints,
     health,
     notifications,
+    sender_domains,
     signing_secret,
     suppressions,
     test_webhook,
@@ -59,7 +60,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
         runtime_dir=runtime_dir,
         gate=OpenGate(),
         keyring=Keyring(settings.secrets_keys),
-        endpoints=KnownEndpoints(database),
+        known=Known(database),
         limits=Limits(settings.limits, Shared(settings.redis_url) if settings.redis_url else Memory()),
         proxies=TrustedProxies(settings.door.trusted_proxies),
     )
@@ -70,7 +71,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     app.after_request(_finish)
     groups = (
         *(notifications, batches, dead_letters, dead_letter_retries, suppressions, destinations),
-        *(endpoints, signing_secret, audit_logs, test_webhook, health),
+        *(endpoints, signing_secret, sender_domains, audit_logs, test_webhook, health),
     )
     openapi.document(app, [module.routes for module in groups])
     app.register_blueprint(docs.blueprint)

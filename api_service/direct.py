@@ -22,7 +22,7 @@ from api_service.callers import Scope
 from api_service.exchange import EXCHANGE
 from api_service.finishing import Begun
 from api_service.idempotency import Answer, keyed_request
-from api_service.known_endpoints import names_endpoint
+from api_service.known import named
 from api_service.representations import NOTIFICATION_PATHS
 from api_service.sending import SEND, answer_to, send
 from api_service.services import EXTENSION, Services
@@ -64,9 +64,7 @@ class Direct:
         caller = admit(services, environ, begun, Scope.SEND, environ["PATH_INFO"])
         body = bodies.read_declared(environ, length)
         value, wanted = _understood(body, services.settings.default_webhook_url)
-        if wanted is None or (
-            names_endpoint(wanted) and services.endpoints.unknown([wanted], tenant_id=caller.tenant_id)
-        ):
+        if wanted is None or (named(wanted) and services.known.faults([wanted], tenant_id=caller.tenant_id)):
             environ["wsgi.input"] = io.BytesIO(body)
             return None
         keyed = None

@@ -16,6 +16,7 @@ from api_service import (
     endpoint_schemas,
     problems,
     schemas,
+    sender_domain_schemas,
     suppression_answers,
     suppression_schemas,
 )
@@ -60,9 +61,9 @@ def document(app: Flask, groups: list[Routes]) -> Any:
     components.schema("Lift", schema=suppression_schemas.LiftSchema)
     shown = (
         *(*answer_schemas.ALL, *dead_letter_answers.ALL, *suppression_answers.ALL, *destination_answers.ALL),
-        *(*audit_log_answers.ALL, *endpoint_answers.ALL),
+        *(*audit_log_answers.ALL, *endpoint_answers.ALL, *sender_domain_schemas.ANSWERS),
     )
-    for schema in (*dead_letter_schemas.ALL, *endpoint_schemas.ALL, *shown):
+    for schema in (*dead_letter_schemas.ALL, *endpoint_schemas.ALL, *sender_domain_schemas.REQUESTS, *shown):
         name = schema.__name__.removesuffix("Schema")
         if name not in components.schemas:  # nested in one before, and registered with it
             components.schema(name, schema=schema)

@@ -54,7 +54,7 @@ class PlainReader:
         texts_of_channel = {"channel": {channel.value: channel}.__getitem__, "recipient": recipient}
         self._texts: dict[str, Callable[[str], Any]] = {**_TEXTS, **texts_of_channel}
         if channel is Channel.EMAIL:
-            self._texts["subject"] = texts.checked_subject
+            self._texts |= {"subject": texts.checked_subject, "sender": addresses.checked_sender}
         else:
             self._texts["endpoint"] = addresses.checked_endpoint
         self._others: dict[str, Callable[[Any], Any]] = {}

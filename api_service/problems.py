@@ -32,6 +32,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "uri_too_long": (414, "The request line is too long"),
     "unsupported_media_type": (415, "The media type is not supported"),
     "expectation_failed": (417, "The expectation cannot be met"),
+    "not_verified": (409, "The proof was not found"),
     "idempotency_key_reused": (422, "The Idempotency-Key belongs to another request"),
     "rate_limited": (429, "There were too many requests"),
     "quota_used_up": (429, "The day's quota is used up"),
@@ -41,6 +42,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "transfer_coding_unsupported": (501, "The transfer coding is not supported"),
     "busy": (503, "The service is busy"),
     "database_unavailable": (503, "The service cannot reach its database"),
+    "lookup_failed": (503, "DNS gave no answer"),
     "service_unavailable": (503, "The service cannot be reached"),  # the gateway's word
 }
 """Every code a problem may have, with its status and title; the OpenAPI document lists them from here."""

@@ -30,6 +30,7 @@ SUPPRESSIONS_PATH: Final = "/api/v1/suppressions"
 DESTINATIONS_PATH: Final = "/api/v1/destinations"
 ENDPOINTS_PATH: Final = "/api/v1/endpoints"
 SIGNING_SECRET_PATH: Final = "/api/v1/signing-secret"  # noqa: S105 - a path
+SENDER_DOMAINS_PATH: Final = "/api/v1/sender-domains"
 AUDIT_LOGS_PATH: Final = "/api/v1/audit-logs"
 RETRIES_PATH: Final = f"{DEAD_LETTERS_PATH}/retries"
 FILTER_FIELDS: Final = (
@@ -38,7 +39,7 @@ FILTER_FIELDS: Final = (
 )
 _TELLING: Final = ("auth", "token", "secret", "key", "password", "signature", "cookie", "session")
 HIDDEN: Final = "(hidden)"
-_CONTENT: Final = ("subject", "message", "payload", "headers", "metadata")
+_CONTENT: Final = ("sender", "subject", "message", "payload", "headers", "metadata")
 
 
 def notification_path(notification_id: UUID) -> str:

@@ -118,6 +118,14 @@ class EmailSchema(_Request):
         required=True,
         metadata={"format": "email", "maxLength": 254, "description": "Exactly one address, without a display name."},
     )
+    sender = fields.Text(
+        addresses.checked_sender,
+        metadata={
+            "maxLength": addresses.MAX_SENDER_CHARS,
+            "description": "Who it is from, `Name <name@example.com>` or the address alone, of a domain that is "
+            "verified (POST /sender-domains); the installation's own unless given.",
+        },
+    )
     subject = fields.Text(texts.checked_subject, metadata={"maxLength": texts.MAX_SUBJECT_CHARS})
     headers = fields.Headers(
         texts.email_header_fault,
@@ -172,7 +180,7 @@ _PLAIN: Final[dict[Any, PlainReader]] = {
     Channel.EMAIL: PlainReader(Channel.EMAIL, addresses.checked_email, EmailSchema()),
     Channel.WEBHOOK: PlainReader(Channel.WEBHOOK, addresses.checked_url, WebhookSchema()),
 }
-_ELSEWHERE: Final = {"subject": "e-mails", "payload": "webhooks", "endpoint": "webhooks"}
+_ELSEWHERE: Final = {"subject": "e-mails", "sender": "e-mails", "payload": "webhooks", "endpoint": "webhooks"}
 
 
 def load(body: Any, *, default_webhook_url: str | None = None) -> NotificationRequest:

@@ -13,7 +13,7 @@ from api_service.callers import Caller, Gate
 from api_service.clients import TrustedProxies
 from api_service.database import Database
 from api_service.inbox import Inbox
-from api_service.known_endpoints import KnownEndpoints
+from api_service.known import Known
 from api_service.limiting.limits import Limits
 from api_service.paging import Cursors
 from api_service.settings import ApiSettings
@@ -36,7 +36,7 @@ class Services:
     runtime_dir: Path
     gate: Gate
     keyring: Keyring
-    endpoints: KnownEndpoints
+    known: Known
     limits: Limits
     proxies: TrustedProxies
 

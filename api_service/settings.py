@@ -1,7 +1,10 @@
 """What the API reads from its environment."""
 
+import ipaddress
 import os
+import re
 from dataclasses import dataclass, field
+from typing import Final
 
 from api_service.addresses import checked_url
 from api_service.door_settings import DoorSettings, read_door
@@ -19,6 +22,8 @@ from shared.settings import (
 )
 from shared.webhook_addresses import Network
 
+_SERVER: Final = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?")
+
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
@@ -34,6 +39,7 @@ class ApiSettings:
     door: DoorSettings = field(default_factory=DoorSettings)
     limits: Texts = field(default_factory=Texts)
     redis_url: str | None = field(default=None, repr=False)  # REDIS_URL: where requests are counted together
+    dns_servers: tuple[tuple[str, int], ...] = ()  # DNS_SERVERS: who is asked about sender domains; else the host's
 
 
 def read_settings(env: Environment) -> ApiSettings:
@@ -49,7 +55,18 @@ def read_settings(env: Environment) -> ApiSettings:
         door=read_door(env),
         limits=read_limits(env),
         redis_url=read_redis_url(env),
+        dns_servers=env.listed("DNS_SERVERS", "", "addresses such as 10.0.0.2 or 10.0.0.2:53", _server),
     )
+
+
+def _server(text: str) -> tuple[str, int]:
+    """Return address and port of a name server. Raises ValueError."""
+    found = _SERVER.fullmatch(text)
+    address = (found[1] or found[2]) if found else text
+    port = int(found[3] or 53) if found else 53
+    if not 1 <= port <= 65_535:
+        raise ValueError(text)
+    return str(ipaddress.ip_address(address)), port
 
 
 def _read_default_url(env: Environment) -> str | None:

@@ -82,6 +82,7 @@ class Record:
     ordering_key: str | None = None
     priority: Priority = Priority.NORMAL
     on_unknown: OnUnknown = OnUnknown.RETRY
+    sender: str | None = None  # who an e-mail is from, see shared.mailboxes
 
 
 def encode_record(record: Record) -> bytes:
@@ -104,6 +105,7 @@ def encode_fields(
     ordering_key: str | None,
     priority: Priority,
     on_unknown: OnUnknown,
+    sender: str | None = None,
 ) -> bytes:
     """Return the Kafka value of the record with these fields, which nobody needs as a Record, half as dear."""
     body: dict[str, Any] = {
@@ -126,6 +128,8 @@ def encode_fields(
         body["metadata"] = metadata
     if ordering_key:
         body["ordering_key"] = ordering_key
+    if sender:
+        body["sender"] = sender
     return orjson.dumps(body)
 
 
@@ -157,6 +161,7 @@ def decode_record(value: bytes | None) -> Record:
             ordering_key=body.get("ordering_key"),
             priority=_PRIORITIES[body.get("priority", Priority.NORMAL)],
             on_unknown=_ON_UNKNOWN[body.get("on_unknown", OnUnknown.RETRY)],
+            sender=body.get("sender"),
         )
     except (KeyError, TypeError) as error:
         raise UndecodableRecordError("bad_field") from error
@@ -175,6 +180,7 @@ def _well_typed(record: Record) -> bool:
         and type(record.created_at) is str
         and (record.subject is None or type(record.subject) is str)
         and (record.ordering_key is None or type(record.ordering_key) is str)
+        and (record.sender is None or type(record.sender) is str)
         and (record.payload is None or type(record.payload) is dict)
         and type(record.headers) is dict
         and type(record.metadata) is dict

@@ -8,7 +8,6 @@ from flask import Response
 
 from api_service import accept, bodies, documents, queries, schemas
 from api_service.accept import NotificationRequest
-from api_service.addresses import NO_ENDPOINT
 from api_service.callers import Scope
 from api_service.faults import Fault, FieldFault
 from api_service.idempotency import Answer, keyed_request
@@ -112,8 +111,8 @@ def _understood(values: list[Any], faults: dict[int, list[FieldFault]]) -> _Batc
             except schemas.InvalidRequestError as error:
                 faults[index] = error.faults
         requests.append(request)
-    for index in services().endpoints.unknown(requests, tenant_id=tenant_id()):
-        requests[index], faults[index] = None, [FieldFault("/endpoint", NO_ENDPOINT)]
+    for index, fault in services().known.faults(requests, tenant_id=tenant_id()).items():
+        requests[index], faults[index] = None, [fault]
     return _Batch(values, requests, faults)
 
 

@@ -8,9 +8,7 @@ from flask import Response
 from psycopg import Connection
 
 from api_service import accept, bodies, documents, queries, schemas, sending
-from api_service.addresses import NO_ENDPOINT
 from api_service.callers import Scope
-from api_service.faults import FieldFault
 from api_service.idempotency import Answer, KeyedRequest, keyed_request
 from api_service.problems import Problem, invalid
 from api_service.representations import NOTIFICATION_PATHS, NOTIFICATIONS_PATH, detail, summary
@@ -38,8 +36,8 @@ def send() -> Response:
         wanted = schemas.load(body, default_webhook_url=services().settings.default_webhook_url)
     except schemas.InvalidRequestError as error:
         return replay_or_refuse(keyed, invalid(error.faults))
-    if services().endpoints.unknown([wanted], tenant_id=tenant_id()):
-        return replay_or_refuse(keyed, invalid([FieldFault("/endpoint", NO_ENDPOINT)]))
+    if faults := services().known.faults([wanted], tenant_id=tenant_id()):
+        return replay_or_refuse(keyed, invalid(list(faults.values())))
     new = accept.prepare(wanted, topics=services().topics, origin=origin())
     return answered(keyed, [new], answer_to(new))
 

@@ -19,6 +19,7 @@ from delivery_consumer.providers import Attempt, Receipt
 from delivery_consumer.providers.mime import build_message
 from delivery_consumer.providers.smtp_pool import Link, SmtpPool
 from delivery_consumer.settings import EmailSettings
+from shared.mailboxes import split_mailbox
 from shared.records import Record
 
 _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -64,12 +65,17 @@ class EmailProvider:
             raise _lost("smtp_timeout", progress, error) from error
 
     def message(self, record: Record, recipient: str) -> bytes:
-        """Build the message of a notification, the same bytes for each attempt."""
+        """Build the message of a notification, the same bytes for each attempt.
+
+        Its From is the tenant's; the envelope's sender, whom bounces go to, is the installation's in any case.
+        """
+        own = self._settings.sender_name, self._settings.sender
+        sender_name, sender = split_mailbox(record.sender) if record.sender else own
         try:
             return build_message(
                 notification_id=record.id,
-                sender_name=self._settings.sender_name,
-                sender=self._settings.sender,
+                sender_name=sender_name,
+                sender=sender,
                 recipient=recipient,
                 subject=record.subject,
                 text=record.message,

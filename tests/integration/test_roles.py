@@ -29,6 +29,7 @@ GRANTED: dict[str, dict[str, str]] = {
         "users": "INSERT SELECT UPDATE",
         "endpoints": "INSERT SELECT UPDATE",
         "signing_secrets": "DELETE INSERT SELECT UPDATE",
+        "sender_domains": "DELETE INSERT SELECT UPDATE(verified_at)",
         **ORDER,
     },
     "notify_relay": {

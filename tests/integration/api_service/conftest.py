@@ -23,7 +23,8 @@ TABLES = ("notifications", "outbox", "outbox_due", "idempotency_keys")
 @pytest.fixture
 def app(database: Database, tmp_path: Path) -> Iterator[Flask]:
     """The API on a database of its own, with a key to seal secrets with."""
-    environ = database.environ_of("api_service") | {"SECRETS_KEYS": SECRETS_KEYS}
+    limits = {"RATE_LIMIT_ACTIONS": "10000/second"}  # some tests ask for everything that there is
+    environ = database.environ_of("api_service") | {"SECRETS_KEYS": SECRETS_KEYS} | limits
     app = wsgi.build(read_settings(Environment(environ)), tmp_path)
     yield app
     wsgi.close(app)

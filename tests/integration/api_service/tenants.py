@@ -25,7 +25,7 @@ OWNER = UUID(int=7)
 OPERATOR = "operators"
 TABLES = (
     *("notifications", "outbox", "outbox_held", "delivery_attempts", "dlq_messages", "dlq_actions", "dlq_retries"),
-    *("suppressions", "endpoints", "signing_secrets", "audit_log", "idempotency_keys"),
+    *("suppressions", "endpoints", "signing_secrets", "sender_domains", "audit_log", "idempotency_keys"),
 )
 
 
@@ -80,6 +80,7 @@ class Things:
     retries: list[str]
     suppressions: list[str]
     endpoints: list[str]
+    sender_domains: list[str]
     fingerprint: str
 
 
@@ -100,7 +101,9 @@ def furnish(client: FlaskClient, database: Database, tenant_id: str) -> Things:
     bulk = {"filter": {"fingerprint": fingerprint}, "dry_run": False}
     retries = [body_of(client.post("/api/v1/dead-letters/retry", json=bulk), 202)["id"] for _ in range(2)]
     endpoints = [body_of(client.post("/api/v1/endpoints", json={"url": url}), 201)["id"] for _ in range(2)]
-    return Things(pending, failed, held, letters, retries, suppressions, endpoints, fingerprint)
+    named = [f"{name}.{tenant_id}.example.com" for name in ("mail", "shop")]
+    domains = [body_of(client.post("/api/v1/sender-domains", json={"domain": one}))["domain"] for one in named]
+    return Things(pending, failed, held, letters, retries, suppressions, endpoints, domains, fingerprint)
 
 
 def state(database: Database, *tables: str) -> list[Any]:

@@ -77,6 +77,7 @@ def ids_of(things: Things) -> dict[str, list[str]]:
         "<uuid:retry_id>": things.retries[:1],
         "<uuid:suppression_id>": things.suppressions[:1],
         "<endpoint>": things.endpoints[:1],
+        "<domain>": things.sender_domains[:1],
     }
 
 
@@ -87,7 +88,7 @@ def kind_of(rule: str, kinds: dict[str, list[str]]) -> str:
     return found[0]
 
 
-UNKNOWN = {"<endpoint>": f"ep_{uuid7().hex}"}
+UNKNOWN = {"<endpoint>": f"ep_{uuid7().hex}", "<domain>": "unknown.example.com"}
 NOT_YET_OF_A_TENANT = "<path:destination>"
 
 

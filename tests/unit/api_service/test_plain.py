@@ -65,6 +65,17 @@ VALUES: dict[str, list[Any]] = {
         *({"X-A": "1", "x-a": "2"}, {"X-A": "=?x?q?=0a?="}, {"Authorization": "v"}, {"Host": "v"}, {"webhook-id": "v"}),
         *({"X-A\r\n": "v"}, {"ä": "v"}, {"X-Notification-Id": "v"}, {f"X-{n}": "v" for n in range(33)}),
     ],
+    "sender": [
+        *(
+            "ann@example.com",
+            "Ann <ann@example.com>",
+            "Ann Ö. <ann@BÜCHER.de>",
+            "Ann<a@example.com>",
+            "<a@example.com>",
+        ),
+        *('"Ann" <a@example.com>', "Ann <a@example.com", "Ann\r\nBcc: b@x <a@example.com>", "=?x?q?=0a?= <a@b.de>"),
+        *(" Ann <a@example.com>", "a@example.com, b@example.com", "n" * 320, ""),
+    ],
     "ordering_key": ["order-1", "", "a\nb", "k" * 200, "k" * 201, "schlüssel", "\u00a0"],
     "scheduled_for": INSTANTS,
     "expires_at": INSTANTS,

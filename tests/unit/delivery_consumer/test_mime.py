@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delivery_consumer.errors import PermanentDeliveryError
+from delivery_consumer.providers.email import EmailProvider
 from delivery_consumer.providers.mime import build_message, header_value
+from delivery_consumer.settings import EmailSettings, SmtpTls
+from shared.model import Channel
+from shared.records import Record
 
 OURS = {"Date", "From", "To", "Message-ID", "X-Notification-Id", "Subject", "MIME-Version", "Content-Type",
         "Content-Transfer-Encoding"}  # fmt: skip
+SETTINGS = EmailSettings("localhost", 25, None, None, "Shop", "shop@example.org", SmtpTls.OFF, 5.0, 1)
 
 
 def built(**fields: Any) -> bytes:
@@ -103,6 +109,38 @@ def test_sender_names_never_add_an_address(name: str) -> None:
     pairs = email.utils.getaddresses([message["From"]])
     assert [address for _, address in pairs] == ["shop@example.org"]
     assert decoded(pairs[0][0]) == name
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "address"),
+    [
+        ("Ann <ann@shop.example>", "Ann", "ann@shop.example"),
+        ("ann@shop.example", "", "ann@shop.example"),
+        ("Grüße, Ann <ann@shop.example>", "Grüße, Ann", "ann@shop.example"),
+        (None, "Shop", "shop@example.org"),
+    ],
+)
+def test_a_notification_may_be_from_its_tenant(said: str | None, name: str, address: str) -> None:
+    """Its From is the tenant's, its envelope the installation's: bounces come back to who can read them."""
+    provider = EmailProvider(SETTINGS)
+    record = Record("0190b5a4-7c1e-7000-8000-000000000000", "t", Channel.EMAIL, "reader@example.net", "hello",
+                    "2030-01-31T09:00:00.000Z", sender=said)  # fmt: skip
+
+    message = read(provider.message(record, "reader@example.net"))
+
+    [(shown, mailbox)] = email.utils.getaddresses([message["From"]])
+    assert (decoded(shown), mailbox) == (name, address)
+    assert message["Message-ID"].endswith(f"@{address.partition('@')[2]}>")
+
+
+def test_a_sender_that_adds_a_header_is_refused() -> None:
+    """Row 34: also one that no API of ours has checked."""
+    provider = EmailProvider(SETTINGS)
+    record = Record("0190b5a4-7c1e-7000-8000-000000000000", "t", Channel.EMAIL, "reader@example.net", "hello",
+                    "2030-01-31T09:00:00.000Z", sender="Ann\r\nBcc: e@x <ann@shop.example>")  # fmt: skip
+
+    with pytest.raises(PermanentDeliveryError, match="bad_header"):
+        provider.message(record, "reader@example.net")
 
 
 @pytest.mark.parametrize("text", ["", "one", "a\nb\r\nc\rd", "ünï", "x" * 5000, ".\n.\n", "\x00\x07", "tab\there"])
