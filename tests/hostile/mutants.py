@@ -1,0 +1,214 @@
+"""What holds each row of hostile input, taken away: a row's tests have to fail without it.
+
+`python -m tests.hostile` tries each on a copy of the repository. A mechanism that is a library's is taken away by doing
+without the library, or by telling it to be lax; where two hold a row, each by itself, both go.
+"""
+
+from dataclasses import dataclass
+
+from tests.chaos.rewriting import Edit
+
+UNIT, INTEGRATION = "tests/unit", "tests/integration"
+API, DELIVERY, SHARED = "/api_service", "/delivery_consumer", "/shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A mechanism that is off, the rows it holds, and where their tests are."""
+
+    name: str
+    rows: tuple[int, ...]
+    tests: str  # a directory or file; of it, the tests with a row's number in their names are run
+    edits: tuple[Edit, ...]
+
+
+def _mutant(name: str, rows: str, tests: str, *edits: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, tuple(map(int, rows.split())), tests, tuple(Edit(*edit) for edit in edits))
+
+
+_JSON = "api_service.strict_json"
+_BODIES = "api_service.bodies"
+_HTTP = f"{INTEGRATION}{API}/test_hostile_http.py"
+_BODY = f"{UNIT}{API}/test_hostile_json.py"
+_MAIL = f"{INTEGRATION}{DELIVERY}/test_hostile_mail.py"
+_CONNECTING = "delivery_consumer.providers.connecting"
+_MIME = "delivery_consumer.providers.mime"
+_NAMESPACE = "tests/hostile/test_addresses.py"
+_JUDGED = (
+    "                if any(is_forbidden(address, port, self._allowed) for address in addresses):\n"
+    '                    raise ForbiddenAddressError("address_forbidden")\n'
+)
+
+MUTANTS: tuple[Mutant, ...] = (
+    # Bodies
+    _mutant(
+        "read_by_the_standard_library", "1 3 5 6", _BODY,
+        (_JSON, "        value = orjson.loads(body)\n", "        value = json.loads(body)\n"),
+        (_JSON, "        rewritten = orjson.dumps(value)\n", "        rewritten = json.dumps(value).encode()\n"),
+    ),
+    _mutant(
+        "not_inspected", "2 4 7", _BODY,
+        (_JSON, "        _inspect(body)\n    return value", "        pass\n    return value"),
+    ),
+    _mutant(
+        "anything_is_an_object", "8", _BODY,
+        (
+            "api_service.schemas",
+            '    if type(body) is not dict:\n        raise InvalidRequestError([FieldFault(""',
+            '    body = {**body} if type(body) is dict else {}\n    if 0:\n        raise ValueError([FieldFault(""',
+        ),
+    ),
+    _mutant(
+        "unknown_fields_passed_over", "9", _BODY,
+        ("api_service.schemas", "from marshmallow import RAISE, ", "from marshmallow import EXCLUDE as RAISE, "),
+    ),
+    _mutant(
+        "any_size", "10", _BODY,
+        (_BODIES, "        if declared > max_bytes:\n", "        if False:\n"),
+    ),
+    _mutant(
+        "chunks_without_end", "10", _HTTP,
+        (_BODIES, "max_bytes + 1, EXCHANGE.get())\n    if len(body) > max_bytes:", "2**31, EXCHANGE.get())\n    if 0:"),
+    ),
+    _mutant(
+        "any_coding", "11", _BODY,
+        (_BODIES, '    if request.headers.get("Content-Encoding", "identity").lower() != "identity":\n', "    if 0:\n"),
+    ),
+    _mutant("any_media_type", "12", _BODY, (_BODIES, "    if media_type not in accepted:\n", "    if False:\n")),
+    _mutant(
+        "counted_after_reading", "13", _BODY,
+        (_JSON, "    if len(body) > _UNCOUNTED_BYTES and ", "    if False and "),
+    ),
+    # HTTP
+    _mutant(
+        "framing_by_the_first_length", "14", _HTTP,
+        (
+            "api_service.worker",
+            "from gunicorn.workers.gthread import ThreadWorker\n",
+            "from gunicorn.http import body as _body, message as _message\n"
+            "from gunicorn.workers.gthread import ThreadWorker\n\n"
+            "def _lax(self):\n"
+            "    lengths = [int(value) for name, value in self.headers if name == 'CONTENT-LENGTH']\n"
+            "    self.body = _body.Body(_body.LengthReader(self.unreader, (lengths or [0])[0]))\n\n"
+            "_message.Request.set_body_reader = _lax\n",
+        ),
+    ),
+    _mutant(
+        "any_transfer_coding", "15", _HTTP,
+        ("api_service.refusals", "    if isinstance(request.body.reader, ChunkedReader):\n", "    if False:\n"),
+    ),
+    _mutant(
+        "heads_of_any_size", "16", _HTTP,
+        ("api_service.server", '"limit_request_line": 8190', '"limit_request_line": 0'),
+        ("api_service.server", '"limit_request_fields": 64', '"limit_request_fields": 32768'),
+        ("api_service.server", '"limit_request_field_size": 8190', '"limit_request_field_size": 0'),
+    ),
+    _mutant(
+        "every_peer_is_a_proxy", "18", _HTTP,
+        ("api_service.clients", "        if not self._networks:\n", "        if False:\n"),
+        ("api_service.clients", "            return Client(address)\n        said", "            pass\n        said"),
+    ),
+    _mutant(
+        "ids_of_any_form", "19", f"{UNIT}{API}/test_hostile_paths.py",
+        (
+            "api_service.routes.notifications",
+            '"GET", f"{NOTIFICATIONS_PATH}/<uuid:notification_id>"',
+            '"GET", f"{NOTIFICATIONS_PATH}/<notification_id>"',
+        ),
+    ),
+    # Mail
+    _mutant(
+        "control_characters_in_headers", "34", _MAIL,
+        (_MIME, "    if _CONTROL.search(value):\n        raise", "    if False:\n        raise"),
+    ),
+    _mutant(
+        "encoded_words_left_as_they_are", "35", _MAIL,
+        (_MIME, '_PLAIN_HEADER.fullmatch(value) and "=?" not in value and', "_PLAIN_HEADER.fullmatch(value) and"),
+    ),
+    _mutant("any_header_name", "36", _MAIL, (_MIME, "        if _EXTRA_NAME.fullmatch(name) and ", "        if ")),
+    _mutant(
+        "any_recipient", "37", _MAIL,
+        ("delivery_consumer.providers.email", "    if not (at and _LOCAL.fullmatch(local)", "    if 0 and not (at"),
+    ),
+    _mutant(
+        "dots_not_stuffed", "38", _MAIL,
+        ("delivery_consumer.providers.smtp_session", '    return _DOT.sub(b"..", message) if', "    return message if"),
+    ),
+    _mutant(
+        "no_look_alikes", "41", _MAIL,
+        ("api_service.look_alikes", "    if _ACE not in recipient:\n", "    if True:\n"),
+    ),
+    # Webhooks
+    _mutant("no_guard", "42 43 44 45 46", _NAMESPACE, (_CONNECTING, _JUDGED, "")),
+    _mutant(
+        "one_public_address_is_enough", "45", _NAMESPACE,
+        (_CONNECTING, "                if any(is_forbidden(", "                if all(is_forbidden("),
+    ),
+    _mutant(
+        "looked_up_again_to_connect", "46", _NAMESPACE,
+        (_CONNECTING, _JUDGED, f"{_JUDGED}                addresses = await self._resolve(host, port)\n"),
+    ),
+    _mutant(
+        "urls_not_read", "48", f"{UNIT}{API}/test_hostile_webhooks.py",
+        ("api_service.addresses", "    _check_parts(url)\n    return url", "    return url"),
+    ),
+    _mutant(
+        "any_port", "48", f"{UNIT}{API}/test_hostile_webhooks.py",
+        ("shared.webhook_addresses", "    return port in PORTS_WITHOUT_HTTP or ", "    return "),
+    ),
+    _mutant(
+        "headers_of_ours_are_anybodys", "50", f"{UNIT}{API}/test_hostile_webhooks.py",
+        ("shared.webhooks", "    return name in _OURS or name.startswith(_OUR_PREFIXES)", "    return False"),
+    ),
+    _mutant(
+        "time_not_signed", "51", f"{INTEGRATION}{DELIVERY}/test_hostile_webhooks.py",
+        (
+            "delivery_consumer.providers.signing",
+            '    signed = b"%b.%d.%b" % (webhook_id.encode(), timestamp, body)\n',
+            '    signed = b"%b.%d.%b" % (webhook_id.encode(), 0, body)\n',
+        ),
+    ),
+    # Tenants
+    _mutant(
+        "tenant_of_the_session", "32", f"{INTEGRATION}{SHARED}/test_tenancy.py",
+        ("shared.db.tenancy", "set_config('notify.tenant', %s, true)", "set_config('notify.tenant', %s, false)"),
+    ),
+    _mutant(
+        "parameters_passed_over", "29", f"{INTEGRATION}{API}/test_isolation.py",
+        ("api_service.queries", "from marshmallow import RAISE, ", "from marshmallow import EXCLUDE as RAISE, "),
+    ),
+    # Secrets, and who floods
+    _mutant(
+        "example_secrets_are_secrets", "25", f"{UNIT}{SHARED}/test_weak_secrets.py",
+        ("shared.weak_secrets", "    return value.lower() in _KNOWN_PASSWORDS or ", "    return False and "),
+    ),
+    _mutant(
+        "sealed_for_no_row", "57", f"{UNIT}{SHARED}/test_secrets.py",
+        ("shared.secrets", "    parts = (head, *(name.encode() for name in names))\n", "    parts = ()\n"),
+    ),
+    _mutant(
+        "nobody_counts", "65", f"{UNIT}{API}/test_floods.py",
+        ("api_service.limiting.limits", "        if not self._enabled or caller.kind", "        if 1 or caller.kind"),
+    ),
+    _mutant(
+        "actions_count_as_sending", "66", f"{UNIT}{API}",
+        ("api_service.limiting.limits", "        if is_action:\n", "        if False:\n"),
+    ),
+    _mutant(
+        "any_number_of_logins", "27", f"{UNIT}{API}/limiting",
+        (
+            "api_service.limiting.limits",
+            "        self._counted(self._one(Subject.LOGIN_ADDRESS, neighbourhood(address)))\n"
+            "        self._counted(self._one(Subject.LOGIN_ACCOUNT, name))\n",
+            "        return\n",
+        ),
+    ),
+)  # fmt: skip
+BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
+SHOWN_BY_A_TEST = {
+    17: "test_row_17_without_the_gateway_they_do",
+    42: "test_the_counters_see_what_gets_through",
+    43: "test_the_counters_see_what_gets_through",
+    44: "test_the_counters_see_what_gets_through",
+}
+"""Rows with a test of their own that takes the mechanism away, in each run of the tests."""
