@@ -1,11 +1,11 @@
-"""The mechanisms that `python -m tests.hostile` takes away: they are there, and so are the tests."""
+"""The mechanisms that `python -m tests.hostile` takes away: they are there, and the page says which rows they hold."""
 
 import re
 
 import pytest
 
 from tests.chaos.rewriting import REPOSITORY, check_edit
-from tests.hostile.mutants import BY_NAME, MUTANTS, Mutant
+from tests.hostile.mutants import BY_NAME, MUTANTS, SHOWN_BY_A_TEST, Mutant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -23,3 +23,14 @@ def test_names_are_unique() -> None:
     """They are what the command takes, beside numbers."""
     assert len(BY_NAME) == len(MUTANTS)
     assert not any(name.isdigit() for name in BY_NAME)
+
+
+def test_the_page_names_what_holds_its_rows() -> None:
+    """In the last column of the table: a mutant of that row, or a test that does without the mechanism by itself."""
+    lines = re.findall(r"(?m)^\| (\d+) \|.*\|([^|]*)\|$", (REPOSITORY / "docs/security.md").read_text())
+    named = {(int(row), name) for row, names in lines for name in re.findall(r"`(\w+)`", names)}
+    may = {(row, one.name) for one in MUTANTS for row in one.rows} | set(SHOWN_BY_A_TEST.items())
+
+    seen = {(row, name) for row, name in named if name in BY_NAME or name in SHOWN_BY_A_TEST.values()}
+    assert seen <= may
+    assert seen >= set(SHOWN_BY_A_TEST.items())

@@ -145,6 +145,29 @@ def test_each_of_the_twenty_invariants_is_a_guarantee_and_each_mutant_threatens_
     assert [pair for pair in beside if pair[1] in breaks and pair[0] not in breaks[pair[1]]] == []
 
 
+HOSTILE_ROWS = [*range(1, 39), *range(41, 52), *range(56, 61), *range(65, 68)]
+NO_TEST = "**none yet**"
+
+
+def test_every_row_of_hostile_input_has_one_line_and_its_own_tests() -> None:
+    """In the order of their numbers, on the page that an auditor reads; a row without a test says so."""
+    _, _, rest = (REPOSITORY / "docs/security.md").read_text().partition("\n## Row by row\n")
+    lines = re.findall(r"(?m)^\| (\d+) \|[^|]+\|[^|]+\|([^|]+)\|", rest.partition("\n## ")[0])
+
+    assert [int(number) for number, _ in lines] == HOSTILE_ROWS
+    for number, tests in lines:
+        own = re.findall(rf"`test_row_0?{number}_\w+`", tests)
+        assert own or NO_TEST in tests, number
+
+
+def test_every_test_on_the_page_about_security_exists() -> None:
+    """Threats, rows and the lists of others name nothing that is not run."""
+    named = set(re.findall(r"`(test_\w+)`", (REPOSITORY / "docs/security.md").read_text()))
+
+    assert len(named) > 50
+    assert named - names_of_tests() == set()
+
+
 def test_decisions_have_their_four_parts_and_a_number_of_their_own() -> None:
     """Status, Context, Decision, Consequences, on one page each."""
     pages = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
