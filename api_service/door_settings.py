@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from api_service import cors
 from api_service.clients import Network
-from shared.settings import Environment, Fault
+from shared.settings import Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +23,13 @@ def read_door(env: Environment) -> DoorSettings:
     origins = env.listed("CORS_ORIGINS", "", expected, cors.checked_origin) or older
     credentials = env.switch("CORS_CREDENTIALS", default=False)
     if credentials and cors.ANY in origins:
-        env.faults.append(
-            Fault("CORS_CREDENTIALS", "on", "off where CORS_ORIGINS is *: any page could act for its visitor")
-        )
+        env.refuse("CORS_CREDENTIALS", "on", "off where CORS_ORIGINS is *: any page could act for its visitor")
     return DoorSettings(_trusted_proxies(env), origins, credentials)
 
 
 def _trusted_proxies(env: Environment) -> tuple[Network, ...]:
     networks = env.networks("TRUSTED_PROXIES")
     if any(network.prefixlen == 0 for network in networks):
-        env.faults.append(
-            Fault(
-                "TRUSTED_PROXIES",
-                "a network of all addresses",
-                "networks of proxies alone: any client could choose its address",
-            )
-        )
+        expected = "networks of proxies alone: any client could choose its address"
+        env.refuse("TRUSTED_PROXIES", "a network of all addresses", expected)
     return networks

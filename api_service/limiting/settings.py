@@ -2,10 +2,11 @@
 
 import re
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from api_service.limiting import policies
 from api_service.limiting.policies import Texts
-from shared.settings import Environment, Fault
+from shared.settings import Environment
 
 _EXPECTED: Final = "limits such as 3/second;100/minute, or interactive, or steady"
 _REDIS_URL: Final = re.compile(r"(?:redis|rediss|valkey|valkeys)://[^\s/]+\S*")
@@ -30,9 +31,18 @@ def read_limits(env: Environment) -> Texts:
 def read_redis_url(env: Environment) -> str | None:
     """Read where requests are counted together."""
     url = env.optional_text("REDIS_URL")
-    if url is not None and not _REDIS_URL.fullmatch(url):
-        env.faults.append(Fault("REDIS_URL", "(hidden)", "redis://host:port/0, rediss://, valkey:// or valkeys://"))
+    if url is None:
         return None
+    try:
+        parts = urlsplit(url)
+        is_url = _REDIS_URL.fullmatch(url) is not None and parts.port != 0
+    except ValueError:  # half an address of IPv6, a port that is no number
+        is_url = False
+    if not is_url:
+        env.refuse("REDIS_URL", "(hidden)", "redis://host:port/0, rediss://, valkey:// or valkeys://")
+        return None
+    if parts.password:
+        env.refuse_public("REDIS_URL", unquote(parts.password), user=unquote(parts.username or "") or None)
     return url
 
 
@@ -41,5 +51,5 @@ def _limits(env: Environment, name: str, default: str) -> str:
     try:
         return policies.checked(text)
     except ValueError:
-        env.faults.append(Fault(name, text, _EXPECTED))
+        env.refuse(name, text, _EXPECTED)
         return policies.checked(default)
