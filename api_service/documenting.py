@@ -12,6 +12,8 @@ _DETAILS: Final[dict[str, dict[str, Any]]] = {
         "errors": [{"pointer": "/recipient", "code": "required", "detail": "this field is required"}]
     },
     "wrong_state": {"state": "sent"},
+    "rate_limited": {"violated-policies": ["key-1s"], "retry_after_s": 1},
+    "quota_used_up": {"violated-policies": ["quota"], "retry_after_s": 3600},
 }
 
 

@@ -30,6 +30,9 @@ _DESCRIPTION: Final = """Notifications that are not lost, doubled, or sent after
 it was accepted is unknown: repeat the request with the same Idempotency-Key until it is answered. Paths that list no
 such header take none: repeat a GET; where something is changed look first, then repeat.
 
+Callers are limited. RateLimit-Policy says to how many requests in how many seconds, RateLimit and X-RateLimit-* what is
+left of the limit that has least; a 429 says in Retry-After when the next one is served, and which limit it was.
+
 A request has 15 seconds to arrive, head and body, or it is answered 408: over slow lines send smaller batches."""
 
 
