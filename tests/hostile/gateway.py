@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -68,7 +69,8 @@ def running(directory: Path) -> Iterator[Gateway]:
     with Supervisor(directory / "logs") as supervisor:
         api = supervisor.process("api", [sys.executable, "-m", "api_service"], env=env, cwd=directory)
         api.start().wait_healthy(f"http://127.0.0.1:{api_port}/health/live")
-        nginx = supervisor.process("nginx", command, cwd=directory)
+        # By SIGTERM also where nobody is left to do it in order: its workers would outlive a master that is killed.
+        nginx = supervisor.process("nginx", command, cwd=directory, death_signal=signal.SIGTERM)
         nginx.start().wait_healthy(f"http://127.0.0.1:{port}/health/live")
         yield Gateway(port, api_port, api, nginx)
 
