@@ -145,7 +145,7 @@ def test_each_of_the_twenty_invariants_is_a_guarantee_and_each_mutant_threatens_
     assert [pair for pair in beside if pair[1] in breaks and pair[0] not in breaks[pair[1]]] == []
 
 
-HOSTILE_ROWS = [*range(1, 39), *range(41, 52), *range(56, 61), *range(65, 68)]
+HOSTILE_ROWS = [*range(1, 40), *range(41, 52), *range(56, 61), *range(65, 68)]
 NO_TEST = "**none yet**"
 
 
