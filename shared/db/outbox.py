@@ -103,7 +103,8 @@ _WINDOW: Final[LiteralString] = f"""
           WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s)
     ) looked WHERE {_MINE}
 """
-_NO_HEAD: Final[LiteralString] = "NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint[], NULL::bigint"
+_NO_HEAD_BUT_ONE: Final[LiteralString] = "NULL::bigint, NULL::bigint, NULL::bigint[], NULL::bigint"
+_NO_HEAD: Final[LiteralString] = f"NULL::bigint, {_NO_HEAD_BUT_ONE}"
 
 
 def has_beyond(conn: Connection[Any], after: int) -> bool:
@@ -167,7 +168,7 @@ def _read_large(question: Question) -> Page:
     query = f"""
         {_HEAD}
          UNION ALL
-        SELECT seq, bucket, topic, key, value, headers::text, bytes_up_to, {_NO_HEAD.removeprefix("NULL::bigint, ")}
+        SELECT seq, bucket, topic, key, value, headers::text, bytes_up_to, {_NO_HEAD_BUT_ONE}
           FROM (SELECT *, (sum(octet_length(value)) OVER (ORDER BY seq))::bigint AS bytes_up_to FROM ({_WINDOW}) r) o
          WHERE bytes_up_to - octet_length(value) < %(page_bytes)s
     """
