@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS outbox_due (
 );
 CREATE INDEX IF NOT EXISTS outbox_due_in_order ON outbox_due (due_at, notification_id);
 DROP INDEX IF EXISTS outbox_due_due_at;  -- what it was before
-COMMENT ON TABLE outbox_due IS 'Scheduled notifications until they are due. A row whose notification was cancelled is dropped when it comes due.';
+COMMENT ON TABLE outbox_due IS 'Scheduled notifications until they are due, and pending ones that were put off: their tenant''s share, or their endpoint''s rate, was used up. A row whose notification was cancelled is dropped when it comes due.';
 COMMENT ON INDEX outbox_due_in_order IS 'The relay''s question every 100 ms: what has come due? What is due at one instant goes in the order accepted, chunk after chunk.';
 
 CREATE TABLE IF NOT EXISTS outbox_dead (
@@ -768,6 +768,7 @@ GRANT SELECT, INSERT, UPDATE ON suppressions TO notify_delivery;
 GRANT SELECT, UPDATE ON dlq_messages TO notify_delivery;
 GRANT SELECT ON endpoints, signing_secrets TO notify_delivery;
 GRANT INSERT ON outbox, outbox_held TO notify_delivery;
+GRANT SELECT, INSERT ON outbox_due TO notify_delivery;
 
 GRANT SELECT, UPDATE (status, attempt, updated_at) ON notifications TO notify_dlq;
 GRANT SELECT, INSERT, UPDATE ON dlq_messages, dlq_actions TO notify_dlq;

@@ -76,7 +76,7 @@ RULES: Final = (
     Rule("scheduled_without_due", "f.status = 'scheduled' AND f.due_at IS NULL", "its outbox_due row"),
     Rule(
         "due_overdue",
-        "f.status = 'scheduled' AND f.due_at < now() - %(grace_s)s * interval '1 second'",
+        "f.status IN ('scheduled', 'pending') AND f.due_at < now() - %(grace_s)s * interval '1 second'",
         "its promotion: its outbox_due row came due and is still there (upkeep)",
     ),
     Rule(
@@ -180,6 +180,7 @@ _FACTS: Final[LiteralString] = """
                          WHEN 'failed' THEN w.letter_attempt = s.attempt END IS TRUE AS in_outbox,
            CASE s.status
                 WHEN 'pending' THEN CASE WHEN w.record_attempt = s.attempt THEN 'outbox'
+                                         WHEN u.due_at IS NOT NULL THEN 'due'
                                          WHEN q.behind_others THEN 'queue' ELSE 'kafka' END
                 WHEN 'scheduled' THEN 'due'
                 WHEN 'processing' THEN 'lease'
@@ -197,7 +198,7 @@ _FACTS: Final[LiteralString] = """
               FROM delivery_attempts a WHERE a.notification_id = s.id) t ON true
       LEFT JOIN LATERAL (SELECT * FROM dlq_messages d WHERE d.notification_id = s.id OFFSET 0) d ON true
       LEFT JOIN LATERAL (SELECT due_at FROM outbox_due u
-                          WHERE u.notification_id = s.id AND s.status = 'scheduled' OFFSET 0) u ON true
+                          WHERE u.notification_id = s.id AND s.status IN ('scheduled', 'pending') OFFSET 0) u ON true
       LEFT JOIN LATERAL (SELECT * FROM audit_waiting w
                           WHERE w.notification_id = s.id AND s.status IN ('pending', 'failed') OFFSET 0) w ON true
       LEFT JOIN LATERAL (SELECT refused FROM audit_refused r WHERE r.notification_id = s.id OFFSET 0) r ON true

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, LiteralString, NamedTuple
+from uuid import UUID
 
 import orjson
 from psycopg import Connection, Cursor
@@ -298,11 +299,37 @@ def state(conn: Connection[Any], *, front: int) -> OutboxState:
     return conn.cursor(row_factory=class_row(OutboxState)).execute(query, (front,)).fetchall()[0]
 
 
+def put_off(conn: Connection[Any], waits: Sequence[tuple[UUID, int, float]]) -> int:
+    """Have notifications published again after so many seconds: their ids, the attempts they wait for, the seconds.
+
+    What is not pending for that attempt any more is left out, as a claim would. Returns how many wait now; a repeat
+    changes nothing.
+    """
+    query = """
+        WITH put AS (
+            INSERT INTO outbox_due (notification_id, tenant_id, due_at)
+            SELECT n.id, n.tenant_id, now() + t.seconds * interval '1 second'
+              FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[], %(seconds)s::float8[]) AS t(id, attempt, seconds)
+              JOIN notifications n ON n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'
+            ON CONFLICT (notification_id) DO NOTHING
+            RETURNING 1
+        )
+        SELECT count(*) FROM put
+    """
+    parameters = {
+        "ids": "{" + ",".join(str(id_) for id_, _, _ in waits) + "}",
+        "attempts": _array([attempt for _, attempt, _ in waits]),
+        "seconds": "{" + ",".join(str(seconds) for _, _, seconds in waits) + "}",
+    }
+    return _one_number(conn, query, parameters)
+
+
 def promote_due(conn: Connection[Any], *, limit: int) -> int:
-    """Move scheduled notifications that have come due to pending and publish them; return how many rows left the wait.
+    """Publish what has come due: scheduled notifications, pending from now on, and those that were put off.
 
     They go out in the order they are due, then in the order accepted. A row whose notification was cancelled meanwhile
-    is dropped. One statement; rows another session holds are skipped.
+    is dropped, as is one that was put off and claimed all the same. One statement; rows another session holds are
+    skipped. Returns how many rows left the wait.
     """
     query = f"""
         WITH due AS (
@@ -312,9 +339,9 @@ def promote_due(conn: Connection[Any], *, limit: int) -> int:
             RETURNING notification_id
         ), moved AS (
             UPDATE notifications n SET status = 'pending', updated_at = now()
-              FROM due WHERE n.id = due.notification_id AND n.status = 'scheduled'
+              FROM due WHERE n.id = due.notification_id AND n.status IN ('scheduled', 'pending')
             RETURNING n.*
-        ), queued AS ({ENTER_QUEUE} ORDER BY n.scheduled_for, n.id
+        ), queued AS ({ENTER_QUEUE} ORDER BY n.scheduled_for, n.id ON CONFLICT (notification_id) DO NOTHING
         ), published AS ({APPEND_PENDING} ORDER BY n.scheduled_for, n.id RETURNING 1)
         SELECT count(*) FROM due
     """

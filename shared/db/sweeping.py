@@ -27,7 +27,8 @@ class Chunk:
 def look(conn: Connection[Any], *, after: UUID, before: UUID, limit: int, older_than_s: float) -> Chunk:
     """Look at the next `limit` notifications in (after, before), in order of id.
 
-    Stalled is what has been pending, or failed without a tracked dead letter, for longer than `older_than_s`.
+    Stalled is what has been pending, or failed without a tracked dead letter, for longer than `older_than_s`; what was
+    put off waits for its time.
     """
     query = """
         WITH seen AS (
@@ -35,7 +36,8 @@ def look(conn: Connection[Any], *, after: UUID, before: UUID, limit: int, older_
              WHERE id > %(after)s AND id < %(before)s ORDER BY id LIMIT %(limit)s
         )
         SELECT id, updated_at < now() - %(older_than_s)s * interval '1 second'
-               AND (status = 'pending' OR status = 'failed' AND NOT EXISTS (
+               AND (status = 'pending' AND NOT EXISTS (SELECT FROM outbox_due u WHERE u.notification_id = seen.id)
+                    OR status = 'failed' AND NOT EXISTS (
                     SELECT FROM dlq_messages d WHERE d.notification_id = seen.id AND d.attempt >= seen.attempt))
           FROM seen ORDER BY id
     """

@@ -54,6 +54,7 @@ GRANTED: dict[str, dict[str, str]] = {
     "notify_delivery": {
         "notifications": f"SELECT {MOVES}",
         "outbox": "INSERT",
+        "outbox_due": "INSERT SELECT",
         "outbox_held": "INSERT",
         "delivery_attempts": "DELETE INSERT SELECT UPDATE",
         "delivery_consumers": "DELETE INSERT SELECT UPDATE",

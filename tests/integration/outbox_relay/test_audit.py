@@ -144,6 +144,7 @@ OFFENCES: list[tuple[str, Plant]] = [
     ("pending_without_record", planted("pending")),
     ("scheduled_without_due", planted("scheduled", **SCHEDULED)),
     ("due_overdue", planted("scheduled", due(GRACE_S + 5), **SCHEDULED)),
+    ("due_overdue", planted("pending", due(GRACE_S + 5))),
     ("processing_without_lease", planted("processing", tried("transient"))),
     ("lease_over", planted("processing", tried("begun", lease_until=ago(GRACE_S + 5)))),
     ("attempt_left_open", planted("sent", both(tried("begun", "accepted")), attempt=2)),
@@ -223,6 +224,7 @@ def test_what_runs_as_it_should_is_clean(conn: Conn) -> None:
     in_kafka, under_way = rows.accepted(conn), rows.accepted(conn)
     conn.execute("DELETE FROM outbox WHERE notification_id = ANY(%s)", ([in_kafka, under_way],))
     notifications.claim(conn, [Ticket(under_way, 1)], owner=uuid4(), lease_s=10)
+    due(-60)(conn, rows.notification(conn, "pending"))
     rows.notification(conn, "cancelled")
     held()(conn, rows.notification(conn, "suppressed"))
     held(lifted_at=ago(1))(conn, rows.notification(conn, "suppressed"))
@@ -234,13 +236,13 @@ def test_what_runs_as_it_should_is_clean(conn: Conn) -> None:
 
     for report in reports:
         assert report.offenders == []
-        assert report.accepted == 14
+        assert report.accepted == 15
         assert report.ended == {"sent": 1, "failed": 2, "cancelled": 1}
         assert report.live == {
             "queue": 1,
             "retry_at": 1,
             "outbox": 2,
-            "due": 1,
+            "due": 2,
             "kafka": 1,
             "lease": 1,
             "letter": 1,
