@@ -479,6 +479,14 @@ CREATE UNLOGGED TABLE IF NOT EXISTS destination_reports (
   CHECK ((breaker = 'closed') = (next_probe_at IS NULL))
 ) WITH (fillfactor = 50);
 ALTER TABLE destination_reports ADD COLUMN IF NOT EXISTS tenant_id text NOT NULL DEFAULT '';
+DO $$ BEGIN
+  -- A table made before tenants had destinations of their own knows each of them once.
+  IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'destination_reports'::regclass AND contype = 'p'
+                    AND cardinality(conkey) = 3) THEN
+    ALTER TABLE destination_reports DROP CONSTRAINT IF EXISTS destination_reports_pkey,
+      ADD CONSTRAINT destination_reports_pkey PRIMARY KEY (destination, tenant_id, consumer);
+  END IF;
+END $$;
 CREATE INDEX IF NOT EXISTS destination_reports_not_closed ON destination_reports (destination) WHERE breaker <> 'closed';
 COMMENT ON TABLE destination_reports IS 'What each delivery consumer holds against each of its destinations, for people to look at: nothing is decided by it. Written every 2 s where it has changed.';
 COMMENT ON COLUMN destination_reports.tenant_id IS 'Whose destination it is; empty: one that all share, such as the mail host.';

@@ -19,7 +19,8 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from delivery_consumer import metrics
-from delivery_consumer.engine import STATEMENT_ROWS, Engine
+from delivery_consumer.engine import Engine
+from delivery_consumer.store import STATEMENT_ROWS
 from delivery_consumer.work import PartitionId, Received
 from shared.kafka import StallWatch, quiet_logger
 from shared.lifecycle import DRAIN_S

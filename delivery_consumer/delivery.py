@@ -20,6 +20,7 @@ from delivery_consumer.errors import (
 )
 from delivery_consumer.lanes import Lanes
 from delivery_consumer.providers import Attempt, Provider, Receipt
+from delivery_consumer.tenants import Tenants
 from delivery_consumer.work import Job
 from shared.db.notifications import Ended
 from shared.model import Channel, Outcome
@@ -53,6 +54,7 @@ class Deliverer:
         self,
         providers: Mapping[Channel, Provider],
         lanes: Lanes,
+        tenants: Tenants,
         *,
         lease_margin_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -64,7 +66,7 @@ class Deliverer:
         self._listening = listening or clock  # what destinations are judged by
         self._lease_margin_s = lease_margin_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self.destinations = Destinations()
+        self.destinations = Destinations(tenants)
         self.stopping = False
         self._seconds = {channel: metrics.DELIVERY_SECONDS.labels(channel) for channel in providers}
         self._under_way = {channel: metrics.CALLS_UNDER_WAY.labels(channel) for channel in providers}
@@ -73,7 +75,7 @@ class Deliverer:
         """Find a job's destination; a recipient nothing can be sent to leaves it without one."""
         provider = self._providers[job.record.channel]
         try:
-            job.destination = self.destinations.get(provider.destination(job.record), provider.limits)
+            job.destination = self.destinations.get(job.tenant, provider.destination(job.record), provider.limits)
         except PermanentDeliveryError as error:
             job.refused = error.reason
 

@@ -5,9 +5,11 @@ Instants are seconds of one monotonic clock, given by the caller.
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
+from delivery_consumer.tenants import Tenant, Tenants
 from shared.model import BreakerState
 
 WINDOW_S: Final = 30.0
@@ -21,6 +23,7 @@ BUDGET_SHARE: Final = 0.1
 BUDGET_PER_S: Final = 1.0
 BUDGET_CAP: Final = 10.0
 AHEAD_S: Final = 0.05
+_LOOKED_AT: Final = 64
 
 
 class Breaker:
@@ -140,6 +143,11 @@ class Limits:
     slots: int  # calls under way at most
     first_slots: int  # the same until it has proved itself; grows by one with each success
     waiting: int | None  # how many may wait once it has fallen silent; None: any number
+    shared: bool = False  # by all tenants, as our own mail host is; else each of them has its own
+
+
+DestinationKey = tuple[str, str]
+"""Tenant and name; the tenant is empty where all share it."""
 
 
 class Pace:
@@ -171,12 +179,12 @@ class Pace:
 
 
 class Destination:
-    """One webhook origin or SMTP host."""
+    """One tenant's webhook origin, or the SMTP host of all of them."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
-        self.name, self.limits = name, limits
+    def __init__(self, name: str, limits: Limits, tenant: Tenant | None = None) -> None:
+        self.name, self.limits, self.tenant = name, limits, tenant or Tenant("")
         self.breaker, self.budget = Breaker(), RetryBudget()
-        self.in_use = 0  # slots taken: by attempts under way, and by jobs that are being claimed or wait for a worker
+        self.in_use = 0  # slots taken: by attempts under way, and by jobs that may be claimed or wait for a worker
         self.pace = Pace()
         self.under_way = 0  # attempts
         self._calls = 0
@@ -184,6 +192,11 @@ class Destination:
         self.last_reason: str | None = None  # why a call was last not accepted; a constant such as http_503
         self.hangs = False  # its last call met nothing but silence
         self._heard_at = 0.0
+
+    @property
+    def key(self) -> DestinationKey:
+        """Return what it is known by."""
+        return self.tenant.id, self.name
 
     @property
     def proven(self) -> bool:
@@ -249,35 +262,46 @@ class Destination:
 
 
 class Destinations:
-    """The destinations in use and the most recent idle ones; an idle one that is forgotten starts afresh."""
+    """The destinations in use and the most recent idle ones; an idle one that is forgotten starts afresh.
 
-    def __init__(self, *, keep: int = 10_000) -> None:
-        self._keep = keep
-        self._known: OrderedDict[str, Destination] = OrderedDict()
+    They are known by tenant and name: what fails or hangs for one tenant closes nothing to another. A tenant with more
+    than its share of them forgets its own.
+    """
 
-    def get(self, name: str, limits: Limits) -> Destination:
-        """Return the destination of this name."""
-        known = self._known.get(name)
+    def __init__(self, tenants: Tenants, *, keep: int = 10_000) -> None:
+        self._tenants, self._keep = tenants, keep
+        self._everybody = Tenant("")
+        self._known: OrderedDict[DestinationKey, Destination] = OrderedDict()
+
+    def get(self, tenant: Tenant, name: str, limits: Limits) -> Destination:
+        """Return a tenant's destination of this name, or everybody's."""
+        owner = self._everybody if limits.shared else tenant
+        known = self._known.get(key := (owner.id, name))
         if known is None:
-            known = self._known[name] = Destination(name, limits)
-            self._forget_idle()
+            self._forget_idle(owner)
+            known = self._known[key] = Destination(name, limits, owner)
+            owner.destinations += 1
         else:
-            self._known.move_to_end(name)
+            self._known.move_to_end(key)
         return known
 
     @property
-    def known(self) -> MappingProxyType[str, Destination]:
-        """Return all by their names, the one used least recently first. Looking one up here is not using it."""
+    def known(self) -> MappingProxyType[DestinationKey, Destination]:
+        """Return all by tenant and name, the one used least recently first. Looking one up here is not using it."""
         return MappingProxyType(self._known)
 
     def open_breakers(self) -> int:
         """Count the destinations whose breaker is not closed."""
         return sum(not destination.breaker.closed for destination in self._known.values())
 
-    def _forget_idle(self) -> None:
-        for _ in range(min(len(self._known) - self._keep, 8)):
-            name, oldest = next(iter(self._known.items()))
-            if oldest.in_use:
-                self._known.move_to_end(name)
-            else:
-                del self._known[name]
+    def _forget_idle(self, owner: Tenant) -> None:
+        free = self._keep - len(self._known)
+        if free > 0 and self._tenants.may_have(owner.destinations, free):
+            return
+        for key, one in list(islice(self._known.items(), _LOOKED_AT)):
+            if one.in_use:
+                self._known.move_to_end(key)
+            elif free <= 0 or one.tenant is owner:
+                del self._known[key]
+                one.tenant.destinations -= 1
+                return

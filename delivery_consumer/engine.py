@@ -5,31 +5,27 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from delivery_consumer import metrics
+from delivery_consumer.aside import Aside, PoisonStore
+from delivery_consumer.claimed import Claimed
 from delivery_consumer.delivery import Deliverer
 from delivery_consumer.destinations import Pace
-from delivery_consumer.in_flight import InFlight, Intake
-from delivery_consumer.lanes import Claimed, Lanes
-from delivery_consumer.store import Answer, Store
-from delivery_consumer.work import Job, PartitionId, Received, Source, job_of
+from delivery_consumer.hand import Hand
+from delivery_consumer.in_flight import Intake
+from delivery_consumer.lanes import Lanes
+from delivery_consumer.put_off import PutOff
+from delivery_consumer.store import STATEMENT_ROWS, Answer, Store
+from delivery_consumer.tenants import Tenants
+from delivery_consumer.work import Job, PartitionId, Received, job_of
 from shared.db.notifications import Claimed as ClaimedRow
 from shared.db.notifications import Ended, Ticket
 from shared.model import Channel
 from shared.records import UndecodableRecordError
 
 log = logging.getLogger(__name__)
-STATEMENT_ROWS: Final = 500
 BUSY_PAUSE_S: Final = 0.25
-
-
-class PoisonStore(Protocol):
-    """Where records go that nobody can decode."""
-
-    async def set_aside(self, received: Received, reason: str) -> None:
-        """Publish it unchanged to the dead-letter topic; return once Kafka has acknowledged it."""
-        ...
 
 
 class Engine:
@@ -41,6 +37,7 @@ class Engine:
         store: Store,
         deliverer: Deliverer,
         lanes: Lanes,
+        tenants: Tenants,
         intake: Intake,
         poison: PoisonStore,
         channels: frozenset[Channel],
@@ -50,61 +47,58 @@ class Engine:
         claim_ahead: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store, self._deliverer, self._lanes = store, deliverer, lanes
-        self._poison, self._channels, self._high_topics = poison, channels, high_topics
+        self._store, self._deliverer, self._lanes, self._tenants = store, deliverer, lanes, tenants
+        self._channels = channels
         self._lease_s, self._claim_ahead, self._clock = lease_s, claim_ahead, clock
-        self._in_flight = InFlight(intake, in_flight)
-        self._sources: dict[PartitionId, Source] = {}
+        self._hand = Hand(intake, in_flight, high_topics, tenants)
+        self.aside = Aside(poison, lambda source, one: self._hand.leave(source, one.offset, one.size_bytes, done=True))
+        self.put_off = PutOff(store, lambda job: self._leave(job, done=True))
         self._claimed = Claimed(lanes.free)
         self._pace = Pace()
         self._held: dict[Ticket, Job] = {}  # claimed by us, not yet written back
         self._outcomes: deque[tuple[Job, Ended]] = deque()
         self._releases: deque[Job] = deque()
         self._resting: set[Job] = set()  # pending, their rows held by somebody else
-        self._poisoned: deque[tuple[Source, Received, str]] = deque()
-        self._to_claim, self._to_write, self._to_set_aside = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._to_claim, self._to_write = asyncio.Event(), asyncio.Event()
 
     # Intake
 
     def receive(self, batch: Iterable[Received]) -> None:
         """Take records in: decode, set the undecodable aside, line the others up until they may be claimed."""
         for received in batch:
-            source = self._source(received.topic, received.partition)
+            source = self._hand.source(received.topic, received.partition)
             if source.leaving:
                 continue
-            source.offsets.begin((received.offset,))
-            source.in_hand += 1
-            self._in_flight.began(received.topic, received.size_bytes)
+            self._hand.take(source, received)
             try:
-                job = job_of(received, source, self._channels)
+                job = job_of(received, source, self._channels, self._tenants)
             except UndecodableRecordError as error:
-                self._poisoned.append((source, received, error.reason))
-                self._to_set_aside.set()
+                self.aside.add(source, received, error.reason)
             else:
-                self._deliverer.address(job)
-                self._lanes.put(job)
+                job.tenant.in_hand += 1
+                job.tenant.bytes_in_hand += job.size_bytes
+                self._line_up(job)
         self._look_for_work()
-        self._in_flight.pause_full()
+        self._hand.pause_full()
+
+    def _line_up(self, job: Job) -> None:
+        if self._tenants.several and self._hand.is_over_share(job.source.topic, job.tenant):
+            job.out_of_turn = True  # it is in no key's queue
+            self.put_off.add(job, job.tenant.put_off_s(self._clock()), "share")
+        else:
+            self._deliverer.address(job)
+            self._lanes.put(job)
 
     def safe_offsets(self) -> dict[PartitionId, int]:
         """Return the offset of each partition that a restart may begin at."""
-        return {
-            partition: safe
-            for partition, source in self._sources.items()
-            if not source.leaving and (safe := source.offsets.safe) is not None
-        }
-
-    def _source(self, topic: str, partition: int) -> Source:
-        source = self._sources.get((topic, partition))
-        if source is None:
-            source = self._sources[topic, partition] = Source(topic, partition, topic in self._high_topics)
-        return source
+        return self._hand.safe_offsets()
 
     # Claim
 
     async def claim_once(self) -> int:
         """Claim what could begin now and hand it to the workers; return how many records were asked about."""
-        jobs = self._lanes.take(min(STATEMENT_ROWS, self._claim_ahead + self._pace.ahead - len(self._claimed)))
+        slots = self._claim_ahead + self._pace.ahead
+        jobs = self._lanes.take(min(STATEMENT_ROWS, slots - len(self._claimed)), slots=slots)
         if not jobs:
             return 0
         answer = await self._ask(jobs)
@@ -159,12 +153,12 @@ class Engine:
 
     def _drop(self, job: Job, reason: str) -> None:
         metrics.RECORDS_DROPPED.labels(reason).inc()
-        self._finished(job)
-        self._leave_hand(job, done=True)
+        self._leave(job, done=True)
 
-    def _finished(self, job: Job) -> None:
+    def _leave(self, job: Job, *, done: bool) -> None:
         self._lanes.finished(job)
         self._look_for_work()
+        self._leave_hand(job, done=done)
 
     def _rest(self, job: Job) -> None:
         """Ask about a job again in a moment, as another transaction holds its row; others have its slot till then."""
@@ -195,8 +189,7 @@ class Engine:
     def _put_back(self, job: Job) -> None:
         """Have a job that is pending again claimed once more, in its old place: nothing of its key went on."""
         if job.source.leaving:
-            self._finished(job)
-            self._leave_hand(job, done=job.source.lost)
+            self._leave(job, done=job.source.lost)
         else:
             self._lanes.put_back(job)
             self._look_for_work()
@@ -264,8 +257,7 @@ class Engine:
             metrics.WRITE_BACK_SECONDS.observe(self._clock() - began_at)
             metrics.LEASES_TAKEN_OVER.inc(len(ended) - ours)
         for job, _ in ended:
-            self._finished(job)
-            self._leave_hand(job, done=True)
+            self._leave(job, done=True)
         return len(ended) + await self._release_once()
 
     async def _release_once(self) -> int:
@@ -278,15 +270,9 @@ class Engine:
     def _leave_hand(self, job: Job, *, done: bool) -> None:
         if self._held.get(job.ticket) is job:
             del self._held[job.ticket]
-        self._leave(job.source, job.offset, job.size_bytes, done=done)
-
-    def _leave(self, source: Source, offset: int, size_bytes: int, *, done: bool) -> None:
-        if done:
-            source.offsets.done(offset)
-        source.in_hand -= 1
-        self._in_flight.ended(source.topic, size_bytes)
-        if source.leaving and not source.in_hand:
-            source.idle.set()
+        job.tenant.in_hand -= 1
+        job.tenant.bytes_in_hand -= job.size_bytes
+        self._hand.leave(job.source, job.offset, job.size_bytes, done=done)
 
     # Leases, poison, partitions that leave
 
@@ -307,16 +293,6 @@ class Engine:
                     job.taken_over = True
         return len(due)
 
-    async def set_aside_once(self) -> int:
-        """Set undecodable records aside; return how many."""
-        count = len(self._poisoned)
-        for _ in range(count):
-            source, received, reason = self._poisoned.popleft()
-            await self._poison.set_aside(received, reason)
-            metrics.RECORDS_POISONED.labels(reason).inc()
-            self._leave(source, received.offset, received.size_bytes, done=True)
-        return count
-
     async def give_back(
         self,
         partitions: Iterable[PartitionId],
@@ -331,11 +307,11 @@ class Engine:
         `cut_after_s` it is cut off and ends `unknown`. After `timeout_s` this returns in any case: the claim keeps
         the next owner from sending what is still open here.
         """
-        leaving = [source for partition in partitions if (source := self._sources.pop(partition, None))]
-        for source in leaving:
-            source.leaving, source.lost = True, lost
+        leaving = self._hand.let_go(partitions, lost=lost)
         for job in [job for job in self._resting if job.source.leaving]:
             self._end_rest(job)
+        for job in self.put_off.take_out_leaving():
+            self._leave(job, done=False)
         for job in self._lanes.take_out_leaving():
             self._leave_hand(job, done=False)
         for job in self._claimed.take_out_leaving():
@@ -363,7 +339,8 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self.claim_once, self._to_claim))
             tasks.create_task(self._repeat(self.write_back_once, self._to_write))
-            tasks.create_task(self._repeat(self.set_aside_once, self._to_set_aside))
+            tasks.create_task(self._repeat(self.aside.once, self.aside.wake))
+            tasks.create_task(self._repeat(self.put_off.once, self.put_off.wake))
             tasks.create_task(self._keep_leases())
             for _ in range(workers):
                 tasks.create_task(self._work())
@@ -383,5 +360,5 @@ class Engine:
         while True:
             await asyncio.sleep(self._lease_s / 6)
             await self.renew_once()
-            self._in_flight.report()
+            self._hand.report()
             metrics.BREAKERS_OPEN.set(self._deliverer.destinations.open_breakers())

@@ -3,9 +3,14 @@
 from typing import Final, Protocol
 
 from delivery_consumer import metrics
+from delivery_consumer.tenants import GREED, Tenant, Tenants
 
 MAX_BYTES: Final = 32 * 1024 * 1024
 """Of one topic's values; decoded they take a few times that."""
+
+
+FEW: Final = 16
+"""With more than so many tenants that all have a backlog, nobody has more than others: records come as they come."""
 
 
 class Intake(Protocol):
@@ -21,10 +26,13 @@ class Intake(Protocol):
 
 
 class InFlight:
-    """Records and bytes by topic. Pauses a topic that has reached `limit` records, and resumes it at half."""
+    """Records and bytes by topic. Pauses a topic that has reached `limit` records, and resumes it at half.
 
-    def __init__(self, intake: Intake, limit: int) -> None:
-        self._intake, self._limit = intake, limit
+    Where there are several tenants it is resumed sooner: what one of them keeps for itself must not stop all.
+    """
+
+    def __init__(self, intake: Intake, limit: int, tenants: Tenants) -> None:
+        self._intake, self._limit, self._tenants = intake, limit, tenants
         self._topics: dict[str, tuple[int, int]] = {}
         self._paused: set[str] = set()
 
@@ -32,6 +40,16 @@ class InFlight:
         """Count a record; `pause_full` comes after all of its batch."""
         count, total = self._topics.get(topic, (0, 0))
         self._topics[topic] = (count + 1, total + size_bytes)
+
+    def is_over_share(self, topic: str, tenant: Tenant) -> bool:
+        """Say whether a tenant has more in hand than its share of what may be read ahead: tenants.py.
+
+        Others' records stand behind its own in the topic. So that they are read, more of its own must not be kept.
+        """
+        count, total = self._topics.get(topic, (0, 0))
+        most = max(GREED * (self._limit - count), self._limit // FEW)
+        most_bytes = max(GREED * (MAX_BYTES - total), MAX_BYTES // FEW)
+        return tenant.in_hand >= most or tenant.bytes_in_hand >= most_bytes
 
     def pause_full(self) -> None:
         """Pause what has reached its limit."""
@@ -44,9 +62,12 @@ class InFlight:
         """Count a record no more."""
         count, total = self._topics[topic]
         count, total = self._topics[topic] = (count - 1, total - size_bytes)
-        if topic in self._paused and count <= self._limit // 2 and total <= MAX_BYTES // 2:
+        if topic in self._paused and self._is_room(count, self._limit) and self._is_room(total, MAX_BYTES):
             self._paused.discard(topic)
             self._intake.resume(topic)
+
+    def _is_room(self, held: int, limit: int) -> bool:
+        return held <= (limit - limit // FEW if self._tenants.several else limit // 2)
 
     def report(self) -> None:
         """Set the gauges."""

@@ -21,6 +21,11 @@ RECORDS_DROPPED = Counter(
     "Records that began no attempt: not_pending (sent, claimed, cancelled), expired, suppressed, early, taken_over.",
     ["reason"],
 )  # fmt: skip
+RECORDS_PUT_OFF = Counter(
+    "delivery_records_put_off",
+    "Records left to PostgreSQL until they are due: their tenant's share, or their endpoint's rate, is used up.",
+    ["reason"],
+)  # fmt: skip
 RECORDS_POISONED = Counter("delivery_records_poisoned", "Undecodable records set aside unchanged.", ["reason"])
 JOBS_RELEASED = Counter("delivery_jobs_released", "Claimed attempts given back before the first byte.", ["reason"])
 LEASES_TAKEN_OVER = Counter("delivery_leases_taken_over", "Attempts that ended elsewhere because our lease was over.")

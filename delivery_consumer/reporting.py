@@ -17,7 +17,7 @@ from uuid import UUID
 
 import psycopg
 
-from delivery_consumer.destinations import Destination, Destinations
+from delivery_consumer.destinations import Destination, DestinationKey, Destinations
 from delivery_consumer.providers import Provider
 from shared.db import Session, destinations
 from shared.db.destinations import Report
@@ -68,27 +68,27 @@ class Changes:
     ) -> None:
         self._destinations, self._waiting, self._clock = known, waiting, clock
         self._channels = {id(provider.limits): channel for channel, provider in providers.items()}
-        self._reported: dict[str, _State | None] = {}
-        self._dropped: list[str] = []
-        self._restless: OrderedDict[str, None] = OrderedDict()  # what changes by itself, the longest unseen first
+        self._reported: dict[DestinationKey, _State | None] = {}
+        self._dropped: list[DestinationKey] = []
+        self._restless = OrderedDict[DestinationKey, None]()  # what changes by itself, the longest unseen first
 
     def forget(self) -> None:
         """Report everything again: nobody knows what is written. Names stay, so that what is forgotten is dropped."""
         self._reported = dict.fromkeys([*self._reported, *self._dropped])
 
-    def take(self) -> tuple[list[Report], list[str]]:
-        """Return at most 500 reports, and names that were reported and are no longer known.
+    def take(self) -> tuple[list[Report], list[DestinationKey]]:
+        """Return at most 500 reports, and the tenants and names of what was reported and is no longer known.
 
         Looked at are breakers that are not closed, the destinations used last, and in turn those that were on their
         way to rest; so a look costs the same whatever the number of destinations.
         """
         now, known = self._clock(), self._destinations.known
         not_closed = [one for one in known.values() if one.breaker.open_until is not None]
-        latest = [known[name] for name in islice(reversed(known), MAX_REPORTS - RESERVED)]
+        latest = [known[key] for key in islice(reversed(known), MAX_REPORTS - RESERVED)]
         first = self._changed([*not_closed[: MAX_REPORTS - RESERVED], *latest], now, limit=MAX_REPORTS - RESERVED)
-        restless = [known[name] for name in list(islice(self._restless, 2 * RESERVED)) if name in known]
+        restless = [known[key] for key in list(islice(self._restless, 2 * RESERVED)) if key in known]
         for one in restless:
-            self._restless.move_to_end(one.name)
+            self._restless.move_to_end(one.key)
         rest = self._changed(restless, now, limit=MAX_REPORTS - len(first))
         self._dropped = self._forgotten()
         return first + rest, self._dropped
@@ -99,10 +99,10 @@ class Changes:
             if len(reports) == limit:
                 break
             state = self._state(one, now)
-            if self._reported.get(one.name) == state:
+            if self._reported.get(one.key) == state:
                 continue
-            self._reported[one.name] = state
-            self._note_restless(one.name, rests=state.rests)
+            self._reported[one.key] = state
+            self._note_restless(one.key, rests=state.rests)
             reports.append(self._report(one, state, now))
         return reports
 
@@ -118,14 +118,15 @@ class Changes:
             one.last_reason,
         )
 
-    def _note_restless(self, name: str, *, rests: bool) -> None:
+    def _note_restless(self, key: DestinationKey, *, rests: bool) -> None:
         if rests:
-            self._restless.pop(name, None)
+            self._restless.pop(key, None)
         else:
-            self._restless.setdefault(name)
+            self._restless.setdefault(key)
 
     def _report(self, one: Destination, state: _State, now: float) -> Report:
         return Report(
+            tenant_id=one.tenant.id,
             destination=one.name,
             channel=self._channels[id(one.limits)],
             breaker=state.breaker,
@@ -138,14 +139,14 @@ class Changes:
             probe_in_s=None if state.open_until is None else state.open_until - now,
         )
 
-    def _forgotten(self) -> list[str]:
+    def _forgotten(self) -> list[DestinationKey]:
         known = self._destinations.known
         if len(self._reported) <= len(known):
             return []
-        gone = list(islice((name for name in self._reported if name not in known), MAX_REPORTS))
-        for name in gone:
-            del self._reported[name]
-            self._restless.pop(name, None)
+        gone = list(islice((key for key in self._reported if key not in known), MAX_REPORTS))
+        for key in gone:
+            del self._reported[key]
+            self._restless.pop(key, None)
         return gone
 
 
@@ -154,8 +155,9 @@ class Reporter:
 
     def __init__(self, conninfo: str, changes: Changes, *, consumer: UUID) -> None:
         self._changes, self._consumer = changes, consumer
+        self.consumer_count = 1  # how many are alive, as of the last report
         self._session = Session(conninfo, application_name="delivery_consumer reports", settings=_SETTINGS)
-        self._handed: queue.SimpleQueue[tuple[list[Report], list[str]] | None] = queue.SimpleQueue()
+        self._handed: queue.SimpleQueue[tuple[list[Report], list[DestinationKey]] | None] = queue.SimpleQueue()
         self._idle = threading.Event()
         self._idle.set()
         self._incomplete = False  # set by the thread: what was reported earlier may be missing
@@ -187,11 +189,12 @@ class Reporter:
         while (handed := self._handed.get()) is not None:
             reports, forgotten = handed
             try:
-                complete = destinations.report(self._session.connection(), self._consumer, reports, forgotten=forgotten)
+                told = destinations.report(self._session.connection(), self._consumer, reports, forgotten=forgotten)
             except psycopg.Error as error:
                 self._skip(error)
             else:
-                self._incomplete, self._failing = not complete, False
+                self._incomplete, self._failing = not told.known, False
+                self.consumer_count = told.consumer_count
             self._idle.set()
         self._session.drop()
 

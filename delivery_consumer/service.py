@@ -20,6 +20,7 @@ from delivery_consumer.providers import build_providers
 from delivery_consumer.reporting import Changes, Reporter
 from delivery_consumer.settings import Settings
 from delivery_consumer.store import PostgresStore
+from delivery_consumer.tenants import Tenants
 from delivery_consumer.tie import SERVICE, Tie
 from shared.kafka import consumer_config, producer_config
 from shared.lifecycle import end_if_stuck, seek_cycles_seldom, stop_on_signals
@@ -28,6 +29,7 @@ from shared.telemetry import Checks, HealthServer, set_up_logging
 
 log = logging.getLogger(__name__)
 
+TENANTS_EVERY_S: Final = 5.0
 _OBJECTS_BEFORE_COLLECTION: Final = 10_000
 """Some dozens of failed attempts, whose errors hold their frames, and those them."""
 
@@ -52,12 +54,17 @@ class Service:
         self._providers = build_providers(settings)
         in_flight = max(settings.in_flight, 2 * settings.concurrency)
         self._listening = ListeningClock()
+        self._tenants = Tenants()
         lanes = Lanes(
-            clock=self._listening, unproven_slots=max(settings.concurrency // 2, 1), waiting=max(in_flight // 2, 1)
+            clock=self._listening,
+            tenants=self._tenants,
+            unproven_slots=max(settings.concurrency // 2, 1),
+            waiting=max(in_flight // 2, 1),
         )
         self._deliverer = Deliverer(
             self._providers,
             lanes,
+            self._tenants,
             listening=self._listening,
             lease_margin_s=settings.lease_s / 4,  # renewal keeps a third at the least, unless PostgreSQL is away
         )
@@ -67,6 +74,7 @@ class Service:
             store=self.store,
             deliverer=self._deliverer,
             lanes=lanes,
+            tenants=self._tenants,
             intake=self.pump,
             poison=self._poison,
             channels=settings.channels,
@@ -96,7 +104,8 @@ class Service:
         pump = self.pump.start(self._engine)
         commits = asyncio.create_task(self.pump.keep_committing())
         watch = asyncio.create_task(self.store.watch())
-        beside = [asyncio.create_task(part) for part in (self._reporter.run(), self._listening.run())]
+        parts = (self._reporter.run(), self._listening.run(), self._watch_tenants())
+        beside = [asyncio.create_task(part) for part in parts]
         first = await _first(engine, pump, commits, watch, *beside, stopped)
         self._deliverer.stopping = True
         if not pump.done() and not await self.pump.stop(pump, drain=first is stopped):
@@ -108,6 +117,12 @@ class Service:
             first.result()
         if pump.done():
             pump.result()
+
+    async def _watch_tenants(self) -> None:
+        """See whether there is more than one tenant to be fair to."""
+        while True:
+            self._tenants.several = await self.store.has_several_tenants()
+            await asyncio.sleep(TENANTS_EVERY_S)
 
 
 async def _first(*futures: "asyncio.Future[Any]") -> "asyncio.Future[Any]":

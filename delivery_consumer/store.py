@@ -14,12 +14,13 @@ from uuid import UUID
 
 import psycopg
 
-from shared.db import OUTAGE, Session, attempts, notifications
+from shared.db import OUTAGE, Session, attempts, notifications, outbox
 from shared.db.notifications import Claimed, Ended, Ticket
 from shared.db.outages import OutageLog, outage_reason
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+STATEMENT_ROWS: Final = 500
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 _CANCEL_S: Final = 1.0
 WATCH_EVERY_S: Final = 3.0
@@ -62,6 +63,10 @@ class Store(Protocol):
 
     async def release(self, tickets: Sequence[Ticket], *, republish: bool) -> int:
         """Give attempts back that were never sent."""
+        ...
+
+    async def put_off(self, asked: Sequence[tuple[Ticket, float]]) -> None:
+        """Have each published again after so many seconds if it is still pending then."""
         ...
 
     async def renew(self, tickets: Sequence[Ticket]) -> tuple[set[Ticket], float]:
@@ -110,6 +115,16 @@ class PostgresStore:
 
         renewed, _ = await self._writes.run(run)
         return renewed
+
+    async def put_off(self, asked: Sequence[tuple[Ticket, float]]) -> None:
+        """Have some published again later; an outage is waited out."""
+        waits = [(ticket.id, ticket.attempt, delay_s) for ticket, delay_s in asked]
+        await self._writes.run(lambda conn: outbox.put_off(conn, waits))
+
+    async def has_several_tenants(self) -> bool:
+        """Say whether more than one tenant has notifications; an outage is waited out."""
+        several, _ = await self._writes.run(notifications.has_several_tenants)
+        return several
 
     async def connect(self) -> None:
         """Open both connections; an outage is waited out."""

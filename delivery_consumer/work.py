@@ -7,6 +7,7 @@ from uuid import UUID
 
 from delivery_consumer.destinations import Destination
 from delivery_consumer.offsets import PartitionOffsets
+from delivery_consumer.tenants import Tenant, Tenants
 from shared.db.notifications import Ticket
 from shared.model import Channel
 from shared.records import (
@@ -63,6 +64,7 @@ class Job:
     record: Record
     ticket: Ticket
     source: Source
+    tenant: Tenant
     offset: int
     traceparent: str | None
     correlation_id: str | None
@@ -71,6 +73,7 @@ class Job:
     expires_at: float | None = None  # monotonic clock
     destination: Destination | None = None
     holds_slot: bool = False
+    busy: bool = False  # taken to be claimed, and not given back since
     refused: str | None = None  # ended before it was begun, as transient, for this reason
     out_of_turn: bool = False  # claimed beside an earlier one of its key, to be told that it is early
     begun: bool = False  # a provider may have been called
@@ -87,7 +90,7 @@ class Job:
         return (self.record.tenant_id, ordering_key) if ordering_key else None
 
 
-def job_of(received: Received, source: Source, channels: frozenset[Channel]) -> Job:
+def job_of(received: Received, source: Source, channels: frozenset[Channel], tenants: Tenants) -> Job:
     """Decode a record into a job. Raises UndecodableRecordError for what no release of ours has written."""
     headers = raw_headers(received.headers)
     record = decode_record(received.value)
@@ -103,6 +106,7 @@ def job_of(received: Received, source: Source, channels: frozenset[Channel]) -> 
         record,
         ticket,
         source,
+        tenants.get(record.tenant_id),
         received.offset,
         header_text(headers, HEADER_TRACEPARENT) or None,
         header_text(headers, HEADER_CORRELATION_ID) or None,

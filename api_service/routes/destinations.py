@@ -12,7 +12,7 @@ from api_service.problems import Problem
 from api_service.representations import DESTINATIONS_PATH, destination_detail, destination_summary
 from api_service.responses import json_response
 from api_service.routing import Routes
-from api_service.services import cursors, in_tenant
+from api_service.services import cursors, in_tenant, tenant_id
 from shared.db import destinations
 from shared.db.destinations import Filter
 
@@ -28,6 +28,7 @@ def list_destinations() -> Response:
     query = queries.load(queries.DESTINATIONS, flask.request.args)
     limit, places = query["limit"], cursors("destination")
     where = Filter(
+        tenant_id(),
         destination=query.get("destination"),
         breaker=query.get("breaker"),
         channel=query.get("channel"),
@@ -48,12 +49,14 @@ def list_destinations() -> Response:
 )
 def show(destination: str) -> Response:
     """Show a destination with what each delivery consumer holds against it. Its name is percent-encoded."""
+    tenant = tenant_id()
 
     def read(conn: Connection[Any]) -> dict[str, Any]:
         can_be = "\x00" not in destination  # PostgreSQL's text holds none
-        seen = destinations.list_page(conn, Filter(destination=destination), limit=1) if can_be else []
+        where = Filter(tenant, destination=destination)
+        seen = destinations.list_page(conn, where, limit=1) if can_be else []
         if not seen:
             raise Problem("not_found", "no delivery consumer remembers a destination of this name")
-        return destination_detail(seen[0], destinations.by_consumer(conn, destination))
+        return destination_detail(seen[0], destinations.by_consumer(conn, destination, tenant_id=tenant))
 
     return json_response(in_tenant(read))

@@ -44,7 +44,7 @@ class EmailProvider:
     def __init__(self, settings: EmailSettings, *, tls: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         self.timeout_s = settings.timeout_s
-        self.limits = Limits(slots=settings.connections, first_slots=settings.connections, waiting=None)
+        self.limits = Limits(slots=settings.connections, first_slots=settings.connections, waiting=None, shared=True)
         self._destination = f"{settings.host}:{settings.port}"
         self._pool = SmtpPool(settings, tls=tls)
 

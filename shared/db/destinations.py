@@ -31,13 +31,24 @@ class Report:
     failures: int
     last_reason: str | None
     probe_in_s: float | None  # until the breaker lets a probe through; None while it is closed
+    tenant_id: str = ""  # whose destination it is; empty: one that all share
 
 
-def report(conn: Connection[Any], consumer: UUID, reports: Sequence[Report], *, forgotten: Sequence[str] = ()) -> bool:
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What came of a report."""
+
+    known: bool  # the consumer was, before it
+    consumer_count: int  # how many are alive
+
+
+def report(
+    conn: Connection[Any], consumer: UUID, reports: Sequence[Report], *, forgotten: Sequence[tuple[str, str]] = ()
+) -> Reported:
     """Say that a consumer is alive, write what has changed, drop what it has forgotten and consumers that are gone.
 
-    One statement. Returns False where nothing was known of this consumer before, so that what it reported earlier and
-    does not report now is missing: it reports all of it again.
+    One statement. Where nothing was known of this consumer before, what it reported earlier and does not report now is
+    missing: it reports all of it again.
     """
     query = """
         WITH beat AS (
@@ -52,33 +63,38 @@ def report(conn: Connection[Any], consumer: UUID, reports: Sequence[Report], *, 
         ), swept AS (
             DELETE FROM destination_reports r USING gone WHERE r.consumer = gone.consumer
         ), dropped AS (
-            DELETE FROM destination_reports
-             WHERE destination = ANY(%(forgotten)s::text[]) AND consumer = %(consumer)s
+            DELETE FROM destination_reports r
+             USING unnest(%(tenants)s::text[], %(names)s::text[]) AS f(tenant_id, destination)
+             WHERE r.destination = f.destination AND r.tenant_id = f.tenant_id AND r.consumer = %(consumer)s
         ), written AS (
             INSERT INTO destination_reports
-                   (destination, consumer, channel, breaker, slots_in_use, slots_allowed, waiting, calls, failures,
-                    last_reason, next_probe_at)
-            SELECT destination, %(consumer)s, channel, breaker, slots_in_use, slots_allowed, waiting, calls, failures,
-                   last_reason, now() + probe_in_s * interval '1 second'
+                   (tenant_id, destination, consumer, channel, breaker, slots_in_use, slots_allowed, waiting, calls,
+                    failures, last_reason, next_probe_at)
+            SELECT tenant_id, destination, %(consumer)s, channel, breaker, slots_in_use, slots_allowed, waiting, calls,
+                   failures, last_reason, now() + probe_in_s * interval '1 second'
               FROM jsonb_to_recordset(%(reports)s) AS r (
-                   destination text, channel text, breaker text, slots_in_use int, slots_allowed int, waiting int,
-                   calls int, failures int, last_reason text, probe_in_s float8)
-            ON CONFLICT (destination, consumer) DO UPDATE SET
+                   tenant_id text, destination text, channel text, breaker text, slots_in_use int, slots_allowed int,
+                   waiting int, calls int, failures int, last_reason text, probe_in_s float8)
+            ON CONFLICT (destination, tenant_id, consumer) DO UPDATE SET
                    channel = excluded.channel, breaker = excluded.breaker, slots_in_use = excluded.slots_in_use,
                    slots_allowed = excluded.slots_allowed, waiting = excluded.waiting, calls = excluded.calls,
                    failures = excluded.failures, last_reason = excluded.last_reason,
                    next_probe_at = excluded.next_probe_at, changed_at = now()
         )
-        SELECT EXISTS (SELECT FROM delivery_consumers WHERE consumer = %(consumer)s)
+        SELECT count(*) FILTER (WHERE consumer = %(consumer)s),
+               count(*) FILTER (WHERE consumer <> %(consumer)s
+                                  AND reported_at >= now() - %(gone_after_s)s * interval '1 second')
+          FROM delivery_consumers
     """
     parameters = {
         "consumer": consumer,
         "gone_after_s": GONE_AFTER_S,
-        "forgotten": list(forgotten),
+        "tenants": [tenant_id for tenant_id, _ in forgotten],
+        "names": [name for _, name in forgotten],
         "reports": Jsonb(list(reports), dumps=orjson.dumps),  # it knows dataclasses
     }
-    row = conn.execute(query, parameters).fetchone()
-    return bool(row and row[0])
+    known, others = conn.execute(query, parameters).fetchall()[0]
+    return Reported(known=bool(known), consumer_count=others + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +134,9 @@ class SeenByOne:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which destinations to list; None means any."""
+    """Which destinations to list: a tenant's and those that all share; None means any."""
 
+    tenant_id: str
     destination: str | None = None
     breaker: BreakerState | None = None
     channel: Channel | None = None
@@ -138,7 +155,8 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[Seen]
     Without a join, so that PostgreSQL goes along the primary key and ends with the page.
     """
     not_closed: LiteralString = (
-        "AND r.destination IN (SELECT destination FROM destination_reports WHERE breaker <> 'closed')"
+        "AND r.destination IN (SELECT destination FROM destination_reports WHERE breaker <> 'closed'"
+        " AND tenant_id IN (%(tenant_id)s, ''))"
         if where.breaker not in (None, BreakerState.CLOSED)
         else ""
     )
@@ -152,7 +170,7 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[Seen]
                (SELECT max(reported_at) FROM delivery_consumers WHERE consumer = ANY(array_agg(r.consumer)))
                  AS reported_at
           FROM destination_reports r
-         WHERE consumer = ANY({_ALIVE})
+         WHERE consumer = ANY({_ALIVE}) AND tenant_id IN (%(tenant_id)s, '')
            AND (%(destination)s::text IS NULL OR destination = %(destination)s)
            AND (%(channel)s::text IS NULL OR channel = %(channel)s)
            AND (%(after)s::text IS NULL OR destination > %(after)s) {not_closed}
@@ -163,13 +181,14 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[Seen]
     return conn.cursor(row_factory=class_row(Seen)).execute(query, parameters).fetchall()
 
 
-def by_consumer(conn: Connection[Any], destination: str) -> list[SeenByOne]:
-    """Return what each consumer that is alive holds against a destination."""
+def by_consumer(conn: Connection[Any], destination: str, *, tenant_id: str) -> list[SeenByOne]:
+    """Return what each consumer that is alive holds against a destination of a tenant, or of all."""
     query = f"""
         SELECT r.consumer, breaker, slots_in_use, slots_allowed, waiting, calls, failures, last_reason, next_probe_at,
                changed_at, c.reported_at
           FROM destination_reports r JOIN delivery_consumers c USING (consumer)
-         WHERE destination = %(destination)s AND r.consumer = ANY({_ALIVE}) ORDER BY r.consumer
+         WHERE destination = %(destination)s AND tenant_id IN (%(tenant_id)s, '') AND r.consumer = ANY({_ALIVE})
+         ORDER BY r.consumer
     """
-    parameters = {"destination": destination, "gone_after_s": GONE_AFTER_S}
+    parameters = {"destination": destination, "tenant_id": tenant_id, "gone_after_s": GONE_AFTER_S}
     return conn.cursor(row_factory=class_row(SeenByOne)).execute(query, parameters).fetchall()

@@ -14,6 +14,7 @@ from delivery_consumer.engine import Engine
 from delivery_consumer.lanes import Lanes
 from delivery_consumer.poison import poison_headers
 from delivery_consumer.store import _ROLLED_BACK, _SETTINGS, PostgresStore, _Worker
+from delivery_consumer.tenants import Tenants
 from delivery_consumer.work import PartitionId, Received
 from shared.db import Session
 from shared.model import Channel
@@ -105,10 +106,12 @@ class ConsumerNode:
         self.settle()
 
     def _engine(self, number: int) -> Engine:
-        lanes = Lanes(clock=self.clock.monotonic, unproven_slots=WORKERS)
+        tenants = Tenants()
+        lanes = Lanes(clock=self.clock.monotonic, tenants=tenants, unproven_slots=WORKERS)
         self._deliverer = Deliverer(
             {Channel.WEBHOOK: self.provider},
             lanes,
+            tenants,
             lease_margin_s=LEASE_S / 4,
             clock=self.clock.monotonic,
             rng=random.Random(number),
@@ -117,6 +120,7 @@ class ConsumerNode:
             store=self._store,
             deliverer=self._deliverer,
             lanes=lanes,
+            tenants=tenants,
             intake=self._intake,
             poison=self,
             channels=frozenset({Channel.WEBHOOK}),
@@ -189,7 +193,7 @@ class ConsumerNode:
             before = self.broker.safe(place)
             for job in self.engine._held.values():
                 here = (job.source.topic, job.source.partition) == place
-                current = job.source.leaving or self.engine._sources.get(place) is job.source
+                current = job.source.leaving or self.engine._hand.owns(job.source)
                 if here and current and before <= job.offset < offset:
                     raise PromiseBrokenError(f"I11: offset {offset} of {place} committed, {job.offset} has no outcome")
             self.broker.committed["delivery", place] = offset

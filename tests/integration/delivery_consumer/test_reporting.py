@@ -19,7 +19,7 @@ def wait_for(desk: Desk, timeout_s: float = 20, **fields: Any) -> Seen:
     pause = threading.Event()
     seen: list[Seen] = []
     for _ in range(int(timeout_s / 0.1)):
-        seen = destinations.list_page(desk.conn, Filter(), limit=9)
+        seen = destinations.list_page(desk.conn, Filter("default"), limit=9)
         if seen and all(getattr(seen[0], name) == value for name, value in fields.items()):
             return seen[0]
         pause.wait(0.1)

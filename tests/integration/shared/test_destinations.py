@@ -39,21 +39,47 @@ def test_consumers_are_merged_to_the_worst_breaker_and_sums(conn: Conn) -> None:
     destinations.report(conn, ONE, [BUSY])
     destinations.report(conn, TWO, [DOWN])
 
-    [seen] = destinations.list_page(conn, Filter(), limit=9)
+    [seen] = destinations.list_page(conn, Filter("a"), limit=9)
 
     assert (seen.breaker, seen.slots_in_use, seen.slots_allowed, seen.waiting) == ("open", 3, 5, 5)
     assert (seen.calls, seen.failures, seen.last_reason, seen.consumer_count) == (30, 10, "http_503", 2)
     assert seen.next_probe_at is not None
-    by_consumer = destinations.by_consumer(conn, "http://a:80")
+    by_consumer = destinations.by_consumer(conn, "http://a:80", tenant_id="a")
     assert [(one.consumer, one.breaker) for one in by_consumer] == [(ONE, "closed"), (TWO, "open")]
+
+
+def test_a_tenant_sees_its_own_and_those_that_all_share(conn: Conn) -> None:
+    """One origin may be down for one tenant and well for another; the mail host is everybody's."""
+    mine, theirs = replace(DOWN, tenant_id="a"), replace(REST, tenant_id="b")
+    mail = named("mail:25", replace(REST, channel="email"))
+    destinations.report(conn, ONE, [mine, theirs, mail])
+
+    seen = {
+        tenant: [(one.destination, one.breaker) for one in destinations.list_page(conn, Filter(tenant), limit=9)]
+        for tenant in ("a", "b", "c")
+    }
+    details = {
+        tenant: [one.breaker for one in destinations.by_consumer(conn, "http://a:80", tenant_id=tenant)]
+        for tenant in ("a", "b", "c")
+    }
+    open_ones = destinations.list_page(conn, Filter("b", breaker=BreakerState.OPEN), limit=9)
+    destinations.report(conn, ONE, [], forgotten=[("a", "http://a:80")])
+
+    assert seen == {
+        "a": [("http://a:80", "open"), ("mail:25", "closed")],
+        "b": [("http://a:80", "closed"), ("mail:25", "closed")],
+        "c": [("mail:25", "closed")],
+    }
+    assert (details, open_ones) == ({"a": ["open"], "b": ["closed"], "c": []}, [])
+    assert count(conn) == 2
 
 
 def test_a_later_report_replaces_the_earlier_one_and_others_stay(conn: Conn) -> None:
     """Only what has changed is written again; what was dropped is gone."""
     destinations.report(conn, ONE, [DOWN, named("http://b:80"), named("http://c:80")])
-    destinations.report(conn, ONE, [REST], forgotten=["http://c:80"])
+    destinations.report(conn, ONE, [REST], forgotten=[("", "http://c:80")])
 
-    seen = destinations.list_page(conn, Filter(), limit=9)
+    seen = destinations.list_page(conn, Filter("a"), limit=9)
 
     assert [(one.destination, one.breaker) for one in seen] == [("http://a:80", "closed"), ("http://b:80", "closed")]
 
@@ -62,8 +88,8 @@ def test_a_silent_consumer_is_left_out_and_then_swept(conn: Conn) -> None:
     """After 15 seconds; whoever reports next deletes its rows."""
     destinations.report(conn, ONE, [DOWN])
     age(conn, ONE, 16)
-    assert destinations.list_page(conn, Filter(), limit=9) == []
-    assert destinations.by_consumer(conn, "http://a:80") == []
+    assert destinations.list_page(conn, Filter("a"), limit=9) == []
+    assert destinations.by_consumer(conn, "http://a:80", tenant_id="a") == []
 
     destinations.report(conn, TWO, [])
 
@@ -77,19 +103,19 @@ def test_a_consumer_that_was_swept_learns_that_it_was(conn: Conn) -> None:
     age(conn, ONE, 16)
     destinations.report(conn, TWO, [])
 
-    assert (first, second, destinations.report(conn, ONE, [])) == (False, True, False)
+    assert [told.known for told in (first, second, destinations.report(conn, ONE, []))] == [False, True, False]
 
 
 @pytest.mark.parametrize(
     ("where", "names"),
     [
-        (Filter(), ["a", "b", "c", "mail:25"]),
-        (Filter(breaker=BreakerState.OPEN), ["a"]),
-        (Filter(breaker=BreakerState.HALF_OPEN), ["b"]),
-        (Filter(breaker=BreakerState.CLOSED), ["c", "mail:25"]),
-        (Filter(channel="email"), ["mail:25"]),  # type: ignore[arg-type]
-        (Filter(destination="c"), ["c"]),
-        (Filter(after="b"), ["c", "mail:25"]),
+        (Filter("a"), ["a", "b", "c", "mail:25"]),
+        (Filter("a", breaker=BreakerState.OPEN), ["a"]),
+        (Filter("a", breaker=BreakerState.HALF_OPEN), ["b"]),
+        (Filter("a", breaker=BreakerState.CLOSED), ["c", "mail:25"]),
+        (Filter("a", channel="email"), ["mail:25"]),  # type: ignore[arg-type]
+        (Filter("a", destination="c"), ["c"]),
+        (Filter("a", after="b"), ["c", "mail:25"]),
     ],
 )
 def test_destinations_are_found_by_what_is_asked(conn: Conn, where: Filter, names: list[str]) -> None:

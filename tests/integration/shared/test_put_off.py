@@ -103,3 +103,12 @@ def test_the_sweeper_leaves_what_is_put_off_alone(conn: Conn, new: New) -> None:
 
     assert chunk.stalled == [lost.id]
     assert sweeping.publish_again(conn, chunk.stalled, dlq_topic=TOPICS.dlq) == 1
+
+
+def test_whether_there_are_several_tenants(conn: Conn) -> None:
+    """By their notifications: one that has none is nobody to be fair to."""
+    assert not notifications.has_several_tenants(conn)
+    relayed(conn, *(new_notification() for _ in range(3)))
+    assert not notifications.has_several_tenants(conn)
+    relayed(conn, new_notification(tenant_id="other"))
+    assert notifications.has_several_tenants(conn)

@@ -12,6 +12,7 @@ from delivery_consumer.engine import Engine
 from delivery_consumer.lanes import Lanes
 from delivery_consumer.providers import Attempt, Receipt
 from delivery_consumer.store import Answer
+from delivery_consumer.tenants import Tenants
 from delivery_consumer.work import Received
 from shared.db.notifications import Claimed, Ended, Ticket
 from shared.model import Channel, uuid7
@@ -55,6 +56,7 @@ class FakeStore:
     claims: list[list[str]] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     released: list[tuple[str, bool]] = field(default_factory=list)
+    put_off_s: dict[str, float] = field(default_factory=dict)
     _claimed: set[Ticket] = field(default_factory=set)
 
     async def claim(self, tickets: Sequence[Ticket]) -> Answer:
@@ -86,6 +88,10 @@ class FakeStore:
         self.released += [(str(ticket.id), republish) for ticket in tickets]
         self._claimed -= set(tickets)
         return len(tickets)
+
+    async def put_off(self, asked: Sequence[tuple[Ticket, float]]) -> None:
+        """Remember what comes later, and in how many seconds."""
+        self.put_off_s |= {str(ticket.id): delay_s for ticket, delay_s in asked}
 
     async def renew(self, tickets: Sequence[Ticket]) -> tuple[set[Ticket], float]:
         """Extend all leases, or none."""
@@ -152,14 +158,16 @@ class Bench:
         self.clock = Clock()
         self.store, self.provider = FakeStore(self.clock), FakeProvider()
         self.intake, self.poison = FakeIntake(), FakePoison()
-        self.lanes = Lanes(clock=self.clock, unproven_slots=unproven_slots, waiting=waiting)
+        self.tenants = Tenants()
+        self.lanes = Lanes(clock=self.clock, tenants=self.tenants, unproven_slots=unproven_slots, waiting=waiting)
         self.deliverer = Deliverer(
-            {Channel.WEBHOOK: self.provider}, self.lanes, clock=self.clock, sleep=self.clock.sleep
+            {Channel.WEBHOOK: self.provider}, self.lanes, self.tenants, clock=self.clock, sleep=self.clock.sleep
         )
         self.engine = Engine(
             store=self.store,
             deliverer=self.deliverer,
             lanes=self.lanes,
+            tenants=self.tenants,
             intake=self.intake,
             poison=self.poison,
             channels=frozenset({Channel.WEBHOOK}),
@@ -178,11 +186,18 @@ class Bench:
         return ids
 
     def received(
-        self, id_: str, *, topic: str = NORMAL, host: str = "a.example", attempt: int = 1, **fields: Any
+        self,
+        id_: str,
+        *,
+        topic: str = NORMAL,
+        host: str = "a.example",
+        tenant: str = "default",
+        attempt: int = 1,
+        **fields: Any,
     ) -> Received:
         """A record as Kafka hands it over, at the next offset."""
         offset = self._offsets[topic] = self._offsets.get(topic, -1) + 1
-        record = Record(id_, "default", Channel.WEBHOOK, f"https://{host}/h", "Hi", "2026-01-02T03:04:05Z", **fields)
+        record = Record(id_, tenant, Channel.WEBHOOK, f"https://{host}/h", "Hi", "2026-01-02T03:04:05Z", **fields)
         headers = [(name, value.encode()) for name, value in record_headers(attempt=attempt).items()]
         return Received(topic, 0, offset, b"k", encode_record(record), headers)  # type: ignore[arg-type]
 
@@ -192,9 +207,9 @@ class Bench:
             await self.engine.work_once()
 
     async def all(self) -> None:
-        """Claim, work, write back, until nothing is left to do."""
+        """Claim, work, write back, put off, until nothing is left to do."""
         while True:
-            asked = await self.engine.claim_once()
+            asked = await self.engine.claim_once() + await self.engine.put_off.once()
             await self.work()
             if not asked + await self.engine.write_back_once():
                 return

@@ -10,6 +10,7 @@ from delivery_consumer.destinations import (
     Limits,
     RetryBudget,
 )
+from delivery_consumer.tenants import Tenant, Tenants
 
 LIMITS = Limits(slots=8, first_slots=1, waiting=5)
 
@@ -170,12 +171,13 @@ def test_three_calls_in_silence_open_the_breaker() -> None:
 
 def test_idle_destinations_are_forgotten_in_time() -> None:
     """What is kept is bounded; one in use stays."""
-    destinations = Destinations(keep=3)
-    used = destinations.get("used", LIMITS)
+    destinations, tenant = Destinations(Tenants(), keep=3), Tenant("a")
+    used = destinations.get(tenant, "used", LIMITS)
     used.enter()
 
     for number in range(10):
-        destinations.get(str(number), LIMITS)
+        destinations.get(tenant, str(number), LIMITS)
 
-    assert destinations.get("used", LIMITS) is used
+    assert destinations.get(tenant, "used", LIMITS) is used
+    assert len(destinations.known) == tenant.destinations == 3
     assert destinations.open_breakers() == 0

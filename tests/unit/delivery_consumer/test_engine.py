@@ -281,7 +281,7 @@ async def test_undecodable_records_do_no_harm() -> None:
 
     await bench.all()
     assert bench.safe() == 1
-    await bench.engine.set_aside_once()
+    await bench.engine.aside.once()
 
     assert bench.sent == [one, two]
     assert [(received.value, reason) for received, reason in bench.poison.aside] == [(b"{", "not_json")]
@@ -309,7 +309,7 @@ async def test_a_topic_is_paused_for_its_bytes_too(monkeypatch: pytest.MonkeyPat
     bench.engine.receive([Received(NORMAL, 0, 4, None, b"{" * 20_000, None)])
     assert bench.intake.calls == [("pause", NORMAL)]
 
-    await bench.engine.set_aside_once()
+    await bench.engine.aside.once()
     assert bench.intake.calls == [("pause", NORMAL)]
     await bench.all()
 

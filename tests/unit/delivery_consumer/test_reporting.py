@@ -7,6 +7,7 @@ from delivery_consumer.errors import PermanentDeliveryError
 from delivery_consumer.providers.webhook import WebhookProvider
 from delivery_consumer.reporting import MAX_REPORTS, RESERVED, Changes
 from delivery_consumer.settings import WebhookSettings
+from delivery_consumer.tenants import Tenant, Tenants
 from shared.model import Channel
 from shared.records import Record
 from tests.unit.delivery_consumer.fakes import Clock, FakeProvider
@@ -17,7 +18,8 @@ class Watched:
 
     def __init__(self, *, keep: int = 10_000) -> None:
         self.clock, self.provider = Clock(), FakeProvider()
-        self.destinations = Destinations(keep=keep)
+        self.destinations = Destinations(Tenants(), keep=keep)
+        self.tenant = Tenant("a")
         self.queued: dict[str, int] = {}
         self.changes = Changes(
             self.destinations,
@@ -27,7 +29,7 @@ class Watched:
         )
 
     def use(self, *names: str) -> list[Destination]:
-        return [self.destinations.get(name, self.provider.limits) for name in names]
+        return [self.destinations.get(self.tenant, name, self.provider.limits) for name in names]
 
     def taken(self) -> list[str]:
         return [report.destination for report in self.changes.take()[0]]
@@ -118,7 +120,7 @@ def test_what_is_forgotten_is_dropped_and_after_an_outage_all_is_reported_again(
     watched.changes.forget()
     again, dropped_again = watched.changes.take()
 
-    assert (dropped, dropped_again) == (["http://a:80"], ["http://a:80"])
+    assert dropped == dropped_again == [("a", "http://a:80")]
     assert sorted(report.destination for report in again) == ["http://b:80", "http://c:80"]
 
 
