@@ -1,20 +1,18 @@
 """Guarded TCP connections: resolve, judge every address, connect to a judged one."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
 import httpx
 
+from delivery_consumer.providers.resolving import Resolver
 from shared.webhook_addresses import Network, is_forbidden
 
 CONNECT_S: Final = 5.0
 MAX_ADDRESSES: Final = 4
 MAX_UNREAD_BYTES: Final = 128 * 1024
-_RESOLVER_THREADS: Final = 16
 
 
 class NotSentError(httpx.TransportError):
@@ -166,15 +164,14 @@ class Connector:
         self._allowed = tuple(allowed)
         self._tls = tls or ssl.create_default_context()
         self._tls.set_alpn_protocols(["http/1.1"])
-        self._resolvers = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="resolver")
-        self._lookups: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+        self._resolver = Resolver()
 
-    async def open(self, host: str, port: int, *, tls: bool, deadline: float) -> Stream:
+    async def open(self, host: str, port: int, *, tls: bool, deadline: float, tenant_id: str = "") -> Stream:
         """Connect to a host by an address that was judged; raise NotSentError before `deadline` or after 5 s."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + CONNECT_S)):
-                addresses = await self._resolve(host, port)
+                addresses = await self._resolve(tenant_id, host, port)
                 if any(is_forbidden(address, port, self._allowed) for address in addresses):
                     raise ForbiddenAddressError("address_forbidden")
                 return await self._connect(host, addresses[:MAX_ADDRESSES], port, tls=tls)
@@ -198,27 +195,12 @@ class Connector:
                 return stream
         raise NotSentError(failure)
 
-    async def _resolve(self, host: str, port: int) -> list[str]:
-        """Look a name up, once for all who ask at the same time: a name server that hangs holds one thread."""
-        lookup = self._lookups.get((host, port))
-        if lookup is None:
-            loop = asyncio.get_running_loop()
-            lookup = asyncio.ensure_future(loop.run_in_executor(self._resolvers, _look_up, host, port))
-            self._lookups[host, port] = lookup
-            lookup.add_done_callback(lambda done: (self._lookups.pop((host, port)), done.exception()))
+    async def _resolve(self, tenant_id: str, host: str, port: int) -> list[str]:
         try:
-            return await asyncio.shield(lookup)
+            return await self._resolver.addresses(tenant_id, host, port)
         except (OSError, UnicodeError) as error:
             raise NotSentError("name_not_resolved") from error
 
     def close(self) -> None:
-        """Let the resolver threads go."""
-        self._resolvers.shutdown(wait=False, cancel_futures=True)
-
-
-def _look_up(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if not addresses:
-        raise OSError("no address")
-    return addresses
+        """Let the resolver's threads go."""
+        self._resolver.close()

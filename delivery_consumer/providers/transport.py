@@ -78,9 +78,15 @@ class OriginTransport(httpx.AsyncBaseTransport):
         self._closers: dict[Origin, float] = {}  # origins that close after each answer, and until when that is believed
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def post(self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
-        """Post a body. Raises BadRequestError too, for a path or a header that would add a line of its own."""
-        return await self._send(target.origin, encode_request(b"POST", target.path, headers, body))
+    async def post(
+        self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, tenant_id: str = ""
+    ) -> Answer:
+        """Post a body. Raises BadRequestError too, for a path or a header that would add a line of its own.
+
+        `tenant_id` is whose name look-up it is, where there is one to be made.
+        """
+        data = encode_request(b"POST", target.path, headers, body)
+        return await self._send(target.origin, data, tenant_id)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request of `httpx.AsyncClient(transport=self)`; its body has to be read already."""
@@ -89,13 +95,13 @@ class OriginTransport(httpx.AsyncBaseTransport):
             data = encode_request(request.method.encode("ascii"), url.raw_path, request.headers.raw, request.content)
         except BadRequestError as error:
             raise httpx.LocalProtocolError(str(error)) from error
-        answer = await self._send(origin_of(url), data)
+        answer = await self._send(origin_of(url), data, "")
         return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
-    async def _send(self, origin: Origin, data: bytes) -> Answer:
+    async def _send(self, origin: Origin, data: bytes, tenant_id: str) -> Answer:
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         while True:
-            connection = await self._take(origin, deadline)
+            connection = await self._take(origin, deadline, tenant_id)
             try:
                 return await self._exchange(connection, data, deadline)
             except NotSentError:
@@ -120,7 +126,7 @@ class OriginTransport(httpx.AsyncBaseTransport):
                 stream.abort()
         return Answer(head.status, head.headers, body or b"")
 
-    async def _take(self, origin: Origin, deadline: float) -> Connection:
+    async def _take(self, origin: Origin, deadline: float, tenant_id: str) -> Connection:
         oldest = asyncio.get_running_loop().time() - KEEP_IDLE_S
         idle = self._idle.get(origin)
         while idle:
@@ -131,7 +137,8 @@ class OriginTransport(httpx.AsyncBaseTransport):
                 return connection
             self._discard(connection)
         scheme, host, port = origin
-        return Connection(origin, await self._connector.open(host, port, tls=scheme == "https", deadline=deadline))
+        stream = await self._connector.open(host, port, tls=scheme == "https", deadline=deadline, tenant_id=tenant_id)
+        return Connection(origin, stream)
 
     def _give_back(self, connection: Connection) -> None:
         connection.stream.end()

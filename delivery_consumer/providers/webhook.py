@@ -35,7 +35,9 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 class Transport(Protocol):
     """What posts: OriginTransport, or what stands in for it."""
 
-    async def post(self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+    async def post(
+        self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, tenant_id: str = ""
+    ) -> Answer:
         """Post a body once. Raises NotSentError, NoAnswerError or BadRequestError."""
         ...
 
@@ -78,7 +80,7 @@ class WebhookProvider:
         url, body = _read_url(record.recipient), body_of(record)
         headers = [*_own_headers(record), *url.headers, *self._headers_of(record, attempt, body)]
         try:
-            answer = await self._transport.post(url.target, headers, body)
+            answer = await self._transport.post(url.target, headers, body, tenant_id=record.tenant_id)
         except ForbiddenAddressError as error:
             raise PermanentDeliveryError(error.reason) from error
         except NotSentError as error:

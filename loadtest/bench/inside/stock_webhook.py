@@ -28,7 +28,14 @@ class StockTransport:
             timeout=timeout_s, trust_env=False, limits=limits if connections else DEFAULT_LIMITS
         )
 
-    async def post(self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+    async def post(
+        self,
+        target: Target,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        tenant_id: str = "",  # noqa: ARG002 - Transport's
+    ) -> Answer:
         """Send one request."""
         scheme, host, port = target.origin
         url = httpx.URL(scheme=scheme, host=host, port=port, raw_path=target.path)

@@ -39,7 +39,9 @@ class Handled:
     def __init__(self, handler: Callable[[httpx.Request], httpx.Response]) -> None:
         self._handler = handler
 
-    async def post(self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+    async def post(
+        self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, tenant_id: str = ""
+    ) -> Answer:
         """Post."""
         scheme, host, port = target.origin
         url = httpx.URL(scheme=scheme, host=host, port=port, raw_path=target.path)
