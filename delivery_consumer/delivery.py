@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,7 +19,7 @@ from delivery_consumer.errors import (
     UnknownOutcomeError,
 )
 from delivery_consumer.lanes import Lanes
-from delivery_consumer.providers import Attempt, Provider, Receipt
+from delivery_consumer.providers import FRESH_S, Attempt, Provider, Receipt
 from delivery_consumer.tenants import Tenants
 from delivery_consumer.work import Job
 from shared.db.notifications import Ended
@@ -68,16 +68,42 @@ class Deliverer:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self.destinations = Destinations(tenants)
         self.stopping = False
+        self._directories = {channel: one.directory for channel, one in providers.items() if one.directory}
         self._seconds = {channel: metrics.DELIVERY_SECONDS.labels(channel) for channel in providers}
         self._under_way = {channel: metrics.CALLS_UNDER_WAY.labels(channel) for channel in providers}
 
-    def address(self, job: Job) -> None:
-        """Find a job's destination; a recipient nothing can be sent to leaves it without one."""
+    def address(self, job: Job, *, looked_up: bool = False) -> bool:
+        """Find a job's destination; False if something has to be looked up first, unless it just was.
+
+        A recipient nothing can be sent to leaves it without one.
+        """
         provider = self._providers[job.record.channel]
         try:
-            job.destination = self.destinations.get(job.tenant, provider.destination(job.record), provider.limits)
+            place = provider.place(job.record, looked_up=looked_up)
         except PermanentDeliveryError as error:
             job.refused = error.reason
+            return True
+        if place is None:
+            return False
+        job.destination = self.destinations.get(job.tenant, place.destination, provider.limits)
+        job.rate = place.rate
+        return True
+
+    def outdated(self, jobs: Iterable[Job], *, within_s: float = FRESH_S) -> list[Job]:
+        """Return those of some jobs that need something which was looked up too long ago, or never."""
+        found: list[Job] = []
+        for channel, directory in self._directories.items():
+            is_known = directory.is_known
+            found += [
+                job for job in jobs if job.record.channel is channel and not is_known(job.record, within_s=within_s)
+            ]
+        return found
+
+    async def look_up(self, jobs: Sequence[Job]) -> None:
+        """Look up what jobs need, in one question for each channel."""
+        for channel, directory in self._directories.items():
+            if records := [job.record for job in jobs if job.record.channel is channel]:
+                await directory.look_up(records)
 
     def unsendable(self, job: Job) -> str | None:
         """Say why an attempt must not begin now although it was claimed; None if it may."""
@@ -122,6 +148,8 @@ class Deliverer:
             raise PermanentDeliveryError(job.refused or "bad_recipient")
         if job.refused:
             raise TransientDeliveryError(job.refused, retry_after_s=_BUSY_RETRY_S)
+        if directory := self._directories.get(job.record.channel):
+            directory.check(job.record)  # before the call, since nothing of this is the destination's fault
         if (blocked_s := job.destination.breaker.blocked_for_s(self._listening())) is not None:
             raise TransientDeliveryError("breaker_open", retry_after_s=blocked_s)
         job.destination.budget.note_first_call()

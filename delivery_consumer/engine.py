@@ -15,6 +15,8 @@ from delivery_consumer.destinations import Pace
 from delivery_consumer.hand import Hand
 from delivery_consumer.in_flight import Intake
 from delivery_consumer.lanes import Lanes
+from delivery_consumer.lookups import Lookups
+from delivery_consumer.providers import USABLE_S
 from delivery_consumer.put_off import PutOff
 from delivery_consumer.store import STATEMENT_ROWS, Answer, Store
 from delivery_consumer.tenants import Tenants
@@ -52,14 +54,17 @@ class Engine:
         self._lease_s, self._claim_ahead, self._clock = lease_s, claim_ahead, clock
         self._hand = Hand(intake, in_flight, high_topics, tenants)
         self.aside = Aside(poison, lambda source, one: self._hand.leave(source, one.offset, one.size_bytes, done=True))
+        self.lookups = Lookups(deliverer, self._looked_up)
         self.put_off = PutOff(store, lambda job: self._leave(job, done=True))
+        lanes.put_off = lambda job, delay_s: self.put_off.add(job, delay_s, "rate")
         self._claimed = Claimed(lanes.free)
         self._pace = Pace()
         self._held: dict[Ticket, Job] = {}  # claimed by us, not yet written back
         self._outcomes: deque[tuple[Job, Ended]] = deque()
         self._releases: deque[Job] = deque()
         self._resting: set[Job] = set()  # pending, their rows held by somebody else
-        self._to_claim, self._to_write = asyncio.Event(), asyncio.Event()
+        self._to_claim, self._to_write, self._to_let_go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        lanes.held = self._to_let_go.set
 
     # Intake
 
@@ -85,9 +90,18 @@ class Engine:
         if self._tenants.several and self._hand.is_over_share(job.source.topic, job.tenant):
             job.out_of_turn = True  # it is in no key's queue
             self.put_off.add(job, job.tenant.put_off_s(self._clock()), "share")
-        else:
-            self._deliverer.address(job)
+        elif self._deliverer.address(job):
             self._lanes.put(job)
+        else:
+            self.lookups.add(job)
+
+    def _looked_up(self, job: Job) -> None:
+        if job.source.leaving:
+            self._leave_hand(job, done=False)
+        else:
+            self._deliverer.address(job, looked_up=True)
+            self._lanes.put(job)
+            self._look_for_work()
 
     def safe_offsets(self) -> dict[PartitionId, int]:
         """Return the offset of each partition that a restart may begin at."""
@@ -101,6 +115,8 @@ class Engine:
         jobs = self._lanes.take(min(STATEMENT_ROWS, slots - len(self._claimed)), slots=slots)
         if not jobs:
             return 0
+        if outdated := self._deliverer.outdated(jobs):
+            await self._deliverer.look_up(outdated)
         answer = await self._ask(jobs)
         claimed = {Ticket(row.id, row.attempt): row for row in answer.claimed}
         unheard: list[Job] = []
@@ -200,6 +216,8 @@ class Engine:
         """Wait for a claimed job; end it, or give it back if it must not begin any more."""
         job = await self._claimed.take()
         self._look_for_work()
+        if outdated := self._deliverer.outdated((job,), within_s=USABLE_S):
+            await self._deliverer.look_up(outdated)
         if self._turn_away(job):
             self._claimed.unpark(job.destination)  # those that wait for its end would wait for ever
         elif not self._claimed.park(job):
@@ -312,6 +330,8 @@ class Engine:
             self._end_rest(job)
         for job in self.put_off.take_out_leaving():
             self._leave(job, done=False)
+        for job in self.lookups.take_out_leaving():
+            self._leave_hand(job, done=False)  # no key knows of it yet
         for job in self._lanes.take_out_leaving():
             self._leave_hand(job, done=False)
         for job in self._claimed.take_out_leaving():
@@ -341,6 +361,8 @@ class Engine:
             tasks.create_task(self._repeat(self.write_back_once, self._to_write))
             tasks.create_task(self._repeat(self.aside.once, self.aside.wake))
             tasks.create_task(self._repeat(self.put_off.once, self.put_off.wake))
+            tasks.create_task(self._repeat(self.lookups.once, self.lookups.wake))
+            tasks.create_task(self._let_go())
             tasks.create_task(self._keep_leases())
             for _ in range(workers):
                 tasks.create_task(self._work())
@@ -355,6 +377,15 @@ class Engine:
             wake.clear()
             while await once():
                 pass
+
+    async def _let_go(self) -> None:
+        while True:
+            await self._to_let_go.wait()
+            self._to_let_go.clear()
+            while (wait_s := self._lanes.opens_in_s()) is not None:
+                await asyncio.sleep(wait_s)
+                self._lanes.let_go()
+                self._look_for_work()
 
     async def _keep_leases(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Where jobs wait before they are claimed: for their key, for a slot of their destination, for their tenant's turn.
+"""Where jobs wait before they are claimed: for key and rate, for a slot of their destination, for their tenant's turn.
 
 A job is claimed only when it could begin at once. Until then it is still pending: a cancel wins, a crash of this
 process leaves it to others, and a destination that hangs holds no more claims than it has slots.
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from delivery_consumer.destinations import Destination
+from delivery_consumer.rates import Turnstile
 from delivery_consumer.tenants import Tenant, Tenants, Turns, split_leaving
 from delivery_consumer.work import Job
 
@@ -18,7 +19,8 @@ lane's."""
 
 
 class Lanes:
-    """Unclaimed jobs. A job waits for its key, then for a slot of its destination; then it may be claimed.
+    """Unclaimed jobs. A job waits for its key, then for its turn at an endpoint with a rate, then for a slot of its
+    destination; then it may be claimed. One whose turn is far away goes to `put_off`, and ends with `finished`.
 
     Destinations that have not proved themselves share `unproven_slots` among all of them, which leaves the other
     workers to those that answer. Once `waiting` jobs wait, nothing more waits for a destination that is silent: its
@@ -28,6 +30,11 @@ class Lanes:
 
     Where there are several tenants, each of these is divided among them, and they take turns: tenants.py.
     """
+
+    put_off: Callable[[Job, float], None]
+    """The engine's: for jobs whose turn is so many seconds away."""
+    held: Callable[[], None]
+    """The engine's: a job waits for its turn, see `opens_in_s`."""
 
     def __init__(
         self, *, clock: Callable[[], float], tenants: Tenants, unproven_slots: int, waiting: int = 1_000
@@ -40,6 +47,7 @@ class Lanes:
         self._waiting: dict[Destination, Turns] = {}
         self._waiting_jobs = 0
         self._behind = 0  # jobs in the queues of keys
+        self._turnstile = Turnstile()
         self._starved: dict[Tenant, dict[Destination, None]] = {}  # kept back by the shared share, in order
         self._unproven_in_use = 0
 
@@ -141,6 +149,7 @@ class Lanes:
         """
         behind = [job for key in list(self._keys) for job in split_leaving(self._keys[key])]
         waiting = [job for queue in self._waiting.values() for job in queue.take_out_leaving()]
+        held = self._turnstile.take_out(lambda job: job.source.leaving)
         ready = [job for one in self._ready for lane in (one.high, one.normal) for job in split_leaving(lane)]
         self._ready = deque(one for one in self._ready if one.high or one.normal)
         self._waiting_jobs -= len(waiting)
@@ -151,10 +160,11 @@ class Lanes:
             del self._waiting[destination]
         for job in waiting:
             job.tenant.waiting -= 1
+        for job in waiting + held:
             self._next_of_key(job)
         for job in ready:
             self.finished(job)
-        return ready + waiting + behind
+        return ready + waiting + held + behind
 
     def _next_of_key(self, job: Job) -> None:
         if (key := job.key) is None or job.out_of_turn:
@@ -167,10 +177,36 @@ class Lanes:
         else:
             self._keys.pop(key, None)
 
+    def let_go(self) -> None:
+        """Go on with the jobs whose turn has come."""
+        for job in self._turnstile.let_go(self._clock()):
+            self._admit(job)
+
+    def opens_in_s(self) -> float | None:
+        """Return how long to wait before the next `let_go`; None where nothing waits for its turn."""
+        return self._turnstile.opens_in_s(self._clock()) if self._turnstile else None
+
+    def _must_wait(self, job: Job) -> bool:
+        """Take a job's turn at its endpoint, and say whether that is later than now."""
+        rate, job.rate = job.rate, None
+        if rate is None:
+            return False
+        now = self._clock()
+        if (at := rate.turn(now)) is None:
+            self.put_off(job, rate.put_off_s(now))
+        elif at > now:
+            self._turnstile.hold(job, at)
+            self.held()
+        else:
+            return False
+        return True
+
     def _admit(self, job: Job) -> None:
         destination = job.destination
         if destination is None or job.refused:
             self._make_ready(job)
+            return
+        if job.rate is not None and self._must_wait(job):
             return
         queue = self._waiting.get(destination)
         if not queue and self._has_room(destination):

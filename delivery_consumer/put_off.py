@@ -1,7 +1,7 @@
 """Jobs whose turn is further away than a moment: left to PostgreSQL, which publishes them again when they are due.
 
-A record that waits here would stand in the way of another tenant's, behind it in its topic. So its notification stays
-pending, its offset goes on, and `outbox_due` says when it comes back.
+A record that waits here would stand in the way of those behind it in its topic: of another tenant, or of an endpoint
+that is not as slow. So its notification stays pending, its offset goes on, and `outbox_due` says when it comes back.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class PutOff:
         self.wake = asyncio.Event()
 
     def add(self, job: Job, delay_s: float, reason: str) -> None:
-        """Have a job put off: its tenant has its `share`."""
+        """Have a job put off: its tenant has its `share`, or the `rate` of its endpoint is used up."""
         metrics.RECORDS_PUT_OFF.labels(reason).inc()
         self._jobs.append((job, delay_s))
         self.wake.set()

@@ -51,7 +51,7 @@ class Service:
             [name for lanes in lanes_of for name in lanes],
         )
         self._poison = DeadLetterProducer(producer_config(settings.kafka, client_id=client_id), topics.dlq)
-        self._providers = build_providers(settings)
+        self._providers = build_providers(settings, self.store.find_receivers, lambda: self._reporter.consumer_count)
         in_flight = max(settings.in_flight, 2 * settings.concurrency)
         self._listening = ListeningClock()
         self._tenants = Tenants()

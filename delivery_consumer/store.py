@@ -14,9 +14,10 @@ from uuid import UUID
 
 import psycopg
 
-from shared.db import OUTAGE, Session, attempts, notifications, outbox
+from shared.db import OUTAGE, Session, attempts, notifications, outbox, receivers
 from shared.db.notifications import Claimed, Ended, Ticket
 from shared.db.outages import OutageLog, outage_reason
+from shared.db.receivers import Found
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -75,7 +76,9 @@ class Store(Protocol):
 
 
 class PostgresStore:
-    """The store over PostgreSQL. Claims have a thread of their own, so that a long write-back holds up no intake."""
+    """The store over PostgreSQL. Claims, and what is looked up for them, have a thread of their own, so that a long
+    write-back holds up no intake.
+    """
 
     def __init__(self, conninfo: str, *, owner: UUID, lease_s: float, dlq_topic: str) -> None:
         self._owner, self._lease_s, self._dlq_topic = owner, lease_s, dlq_topic
@@ -120,6 +123,11 @@ class PostgresStore:
         """Have some published again later; an outage is waited out."""
         waits = [(ticket.id, ticket.attempt, delay_s) for ticket, delay_s in asked]
         await self._writes.run(lambda conn: outbox.put_off(conn, waits))
+
+    async def find_receivers(self, endpoint_ids: Sequence[UUID], tenant_ids: Sequence[str]) -> Found:
+        """Return endpoints and secrets; an outage is waited out."""
+        found, _ = await self._claims.run(lambda conn: receivers.find(conn, endpoint_ids, tenant_ids))
+        return found
 
     async def has_several_tenants(self) -> bool:
         """Say whether more than one tenant has notifications; an outage is waited out."""

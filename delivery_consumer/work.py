@@ -7,6 +7,7 @@ from uuid import UUID
 
 from delivery_consumer.destinations import Destination
 from delivery_consumer.offsets import PartitionOffsets
+from delivery_consumer.rates import Rate
 from delivery_consumer.tenants import Tenant, Tenants
 from shared.db.notifications import Ticket
 from shared.model import Channel
@@ -74,6 +75,7 @@ class Job:
     destination: Destination | None = None
     holds_slot: bool = False
     busy: bool = False  # taken to be claimed, and not given back since
+    rate: Rate | None = None  # of its endpoint, until its turn has come
     refused: str | None = None  # ended before it was begun, as transient, for this reason
     out_of_turn: bool = False  # claimed beside an earlier one of its key, to be told that it is early
     begun: bool = False  # a provider may have been called

@@ -15,7 +15,7 @@ from delivery_consumer.errors import (
     TransientDeliveryError,
     UnknownOutcomeError,
 )
-from delivery_consumer.providers import Attempt, Receipt
+from delivery_consumer.providers import Attempt, Place, Receipt
 from delivery_consumer.providers.mime import build_message
 from delivery_consumer.providers.smtp_pool import Link, SmtpPool
 from delivery_consumer.settings import EmailSettings
@@ -40,18 +40,19 @@ class EmailProvider:
     """
 
     name = "email"
+    directory = None
 
     def __init__(self, settings: EmailSettings, *, tls: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         self.timeout_s = settings.timeout_s
         self.limits = Limits(slots=settings.connections, first_slots=settings.connections, waiting=None, shared=True)
-        self._destination = f"{settings.host}:{settings.port}"
+        self._place = Place(f"{settings.host}:{settings.port}")
         self._pool = SmtpPool(settings, tls=tls)
 
-    def destination(self, record: Record) -> str:
+    def place(self, record: Record, *, looked_up: bool = False) -> Place:  # noqa: ARG002
         """Return the SMTP host; a recipient that is no single plain address is refused here."""
         envelope_address(record.recipient)
-        return self._destination
+        return self._place
 
     async def send(self, record: Record, attempt: Attempt) -> Receipt:  # noqa: ARG002 - a repeat is the same message
         """Send one message."""

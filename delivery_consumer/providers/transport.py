@@ -79,14 +79,20 @@ class OriginTransport(httpx.AsyncBaseTransport):
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def post(
-        self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, tenant_id: str = ""
+        self,
+        target: Target,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        tenant_id: str = "",
+        timeout_s: float | None = None,
     ) -> Answer:
         """Post a body. Raises BadRequestError too, for a path or a header that would add a line of its own.
 
         `tenant_id` is whose name look-up it is, where there is one to be made.
         """
         data = encode_request(b"POST", target.path, headers, body)
-        return await self._send(target.origin, data, tenant_id)
+        return await self._send(target.origin, data, timeout_s or self._timeout_s, tenant_id)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request of `httpx.AsyncClient(transport=self)`; its body has to be read already."""
@@ -95,11 +101,11 @@ class OriginTransport(httpx.AsyncBaseTransport):
             data = encode_request(request.method.encode("ascii"), url.raw_path, request.headers.raw, request.content)
         except BadRequestError as error:
             raise httpx.LocalProtocolError(str(error)) from error
-        answer = await self._send(origin_of(url), data, "")
+        answer = await self._send(origin_of(url), data, self._timeout_s, "")
         return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
-    async def _send(self, origin: Origin, data: bytes, tenant_id: str) -> Answer:
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
+    async def _send(self, origin: Origin, data: bytes, timeout_s: float, tenant_id: str) -> Answer:
+        deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             connection = await self._take(origin, deadline, tenant_id)
             try:

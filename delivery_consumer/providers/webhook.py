@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -14,8 +14,9 @@ import orjson
 
 from delivery_consumer.destinations import Limits
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
-from delivery_consumer.providers import Attempt, Receipt
+from delivery_consumer.providers import FRESH_S, Attempt, Place, Receipt
 from delivery_consumer.providers.connecting import Connector, ForbiddenAddressError, NoAnswerError, NotSentError
+from delivery_consumer.providers.endpoints import ENDPOINT, Endpoint, Endpoints
 from delivery_consumer.providers.http1 import BadRequestError
 from delivery_consumer.providers.signing import signature
 from delivery_consumer.providers.transport import Answer, OriginTransport, Target, origin_of
@@ -36,7 +37,13 @@ class Transport(Protocol):
     """What posts: OriginTransport, or what stands in for it."""
 
     async def post(
-        self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, tenant_id: str = ""
+        self,
+        target: Target,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        tenant_id: str = "",
+        timeout_s: float | None = None,
     ) -> Answer:
         """Post a body once. Raises NotSentError, NoAnswerError or BadRequestError."""
         ...
@@ -47,7 +54,7 @@ class Transport(Protocol):
 
 
 class WebhookProvider:
-    """Posts notifications to URLs.
+    """Posts notifications to URLs, and to endpoints: URLs with a name, and with secrets, headers, a rate of their own.
 
     2xx is accepted. 408, 425, 429 and 5xx are transient, and their Retry-After is passed on. Everything else is
     permanent: 410 by the specification, which also suppresses the URL; a redirect because following it would let a
@@ -62,25 +69,39 @@ class WebhookProvider:
         settings: WebhookSettings,
         *,
         transport: Transport | None = None,
+        directory: Endpoints | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._keys, self._now = settings.secrets, now
+        self._keys, self.directory, self._now = settings.secrets, directory, now
         self.timeout_s = settings.timeout_s
         self.limits = Limits(slots=settings.concurrency, first_slots=1, waiting=WAITING)
         self._transport = transport or OriginTransport(
             Connector(allowed=settings.allowed_networks), timeout_s=settings.timeout_s
         )
 
-    def destination(self, record: Record) -> str:
-        """Return the origin, such as https://example.org:443."""
-        return _read_url(record.recipient).origin
+    def place(self, record: Record, *, looked_up: bool = False) -> Place | None:
+        """Return the origin, such as https://example.org:443; None for an endpoint that was not looked up lately."""
+        if self.directory is None or not record.recipient.startswith(ENDPOINT):
+            return _read_url(record.recipient).place
+        if not (looked_up or self.directory.is_known(record, within_s=FRESH_S)):
+            return None
+        endpoint = self.directory.endpoint(record)
+        return Place(_read_url(endpoint.url).place.destination, endpoint.rate)
 
     async def send(self, record: Record, attempt: Attempt) -> Receipt:
         """Post one notification."""
-        url, body = _read_url(record.recipient), body_of(record)
-        headers = [*_own_headers(record), *url.headers, *self._headers_of(record, attempt, body)]
+        endpoint = self._endpoint(record)
+        url, body = _read_url(endpoint.url if endpoint else record.recipient), body_of(record)
+        own = _with_those_of(endpoint, record.headers) if endpoint else record.headers
+        headers = [*_custom_headers(own), *url.headers, *self._headers_of(record, attempt, body)]
         try:
-            answer = await self._transport.post(url.target, headers, body, tenant_id=record.tenant_id)
+            answer = await self._transport.post(
+                url.target,
+                headers,
+                body,
+                tenant_id=record.tenant_id,
+                timeout_s=endpoint.timeout_s if endpoint else None,
+            )
         except ForbiddenAddressError as error:
             raise PermanentDeliveryError(error.reason) from error
         except NotSentError as error:
@@ -91,10 +112,17 @@ class WebhookProvider:
             raise PermanentDeliveryError("bad_request") from error
         return _judge(answer, self._now())
 
+    def _endpoint(self, record: Record) -> Endpoint | None:
+        """Return the endpoint that is a record's recipient; None where a URL is."""
+        if self.directory is None or not record.recipient.startswith(ENDPOINT):
+            return None
+        return self.directory.endpoint(record)
+
     def _headers_of(self, record: Record, attempt: Attempt, body: bytes) -> list[tuple[bytes, bytes]]:
         """Return what an attempt adds: the same each time but for its number, its timestamp and its signature."""
         timestamp = int(self._now())
-        signed = signature(self._keys, webhook_id=record.id, timestamp=timestamp, body=body)
+        keys = self._keys if self.directory is None else self.directory.keys(record)
+        signed = signature(keys, webhook_id=record.id, timestamp=timestamp, body=body)
         headers = [
             (b"Content-Length", b"%d" % len(body)),
             (b"webhook-id", record.id.encode()),
@@ -156,9 +184,17 @@ def _judge(answer: Answer, now: float) -> Receipt:
     raise PermanentDeliveryError(reason, answered=True, suppress="gone" if status == 410 else None)
 
 
-def _own_headers(record: Record) -> list[tuple[bytes, bytes]]:
+def _with_those_of(endpoint: Endpoint, given: Mapping[str, str]) -> Mapping[str, str]:
+    """Add an endpoint's headers, which win: an admin set them, and who may send must not replace credentials."""
+    if not endpoint.headers:
+        return given
+    names = {name.lower() for name in endpoint.headers}
+    return {name: value for name, value in given.items() if name.lower() not in names} | endpoint.headers
+
+
+def _custom_headers(given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     headers = []
-    for name, value in record.headers.items():
+    for name, value in given.items():
         if is_header_of_ours(name.lower()):
             continue
         if not (isinstance(value, str) and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
@@ -171,7 +207,7 @@ class _Url(NamedTuple):
     """What a URL comes to."""
 
     target: Target
-    origin: str
+    place: Place
     headers: tuple[tuple[bytes, bytes], ...]  # of every request
 
 
@@ -191,4 +227,4 @@ def _read_url(text: str) -> _Url:
         (b"Accept-Encoding", b"identity"),
     )
     name = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    return _Url(Target(origin, url.raw_path), name, headers)
+    return _Url(Target(origin, url.raw_path), Place(name), headers)

@@ -99,7 +99,7 @@ async def reason_of(provider: WebhookProvider, recipient: str) -> str:
     """What became of one webhook."""
     record = Record(str(uuid7()), "default", Channel.WEBHOOK, recipient, "Hi", "2026-01-02T03:04:05Z")
     try:
-        provider.destination(record)
+        provider.place(record)
         return (await provider.send(record, Attempt(1))).text
     except DeliveryError as error:
         return error.reason

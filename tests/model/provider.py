@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Protocol
 
 from delivery_consumer.destinations import Limits
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
-from delivery_consumer.providers import Attempt, Receipt
+from delivery_consumer.providers import Attempt, Place, Receipt
 from shared.records import Record
 
 Reply = Literal["accepted", "transient", "later", "permanent", "gone", "unknown, delivered", "unknown, not delivered"]
@@ -66,16 +66,16 @@ class Witness(Protocol):
 class ModelProvider:
     """Provider: each call waits at a gate for its answer."""
 
-    name, timeout_s = "webhook", 15.0
+    name, timeout_s, directory = "webhook", 15.0, None
     limits = Limits(slots=50, first_slots=50, waiting=5)
 
     def __init__(self, owner: str, gates: Gates, witness: Witness) -> None:
         self._owner, self._gates, self._witness = owner, gates, witness
         self.dead = False
 
-    def destination(self, record: Record) -> str:
+    def place(self, record: Record, *, looked_up: bool = False) -> Place:
         """The recipient's host."""
-        return record.recipient.split("/")[2]
+        return Place(record.recipient.split("/")[2])
 
     async def send(self, record: Record, attempt: Attempt) -> Receipt:
         """Tell the witness, wait, answer."""

@@ -41,7 +41,7 @@ class StockEmail(EmailProvider):
         return Receipt(words)
 
 
-def _build(settings: Settings) -> dict[Channel, Provider]:
+def _build(settings: Settings, *_: object, **__: object) -> dict[Channel, Provider]:
     return {Channel.EMAIL: StockEmail(settings.email)}
 
 

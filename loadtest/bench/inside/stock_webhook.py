@@ -35,6 +35,7 @@ class StockTransport:
         body: bytes,
         *,
         tenant_id: str = "",  # noqa: ARG002 - Transport's
+        timeout_s: float | None = None,  # noqa: ARG002 - Transport's
     ) -> Answer:
         """Send one request."""
         scheme, host, port = target.origin
@@ -52,7 +53,7 @@ class StockTransport:
         await self._client.aclose()
 
 
-def _build(settings: Settings) -> dict[Channel, Provider]:
+def _build(settings: Settings, *_: object, **__: object) -> dict[Channel, Provider]:
     connections = int(os.environ.get("BENCH_STOCK_CONNECTIONS", "0"))
     transport = StockTransport(timeout_s=settings.webhook.timeout_s, connections=connections)
     return {Channel.WEBHOOK: WebhookProvider(settings.webhook, transport=transport)}

@@ -159,7 +159,7 @@ async def test_a_recipient_nothing_can_be_sent_to_is_permanent(case: Case) -> No
     """Said before anything is opened."""
     async with serving(case, silence) as (provider, record, server):
         with pytest.raises(PermanentDeliveryError):
-            provider.destination(replace(record, recipient=case.bad_recipient))
+            provider.place(replace(record, recipient=case.bad_recipient))
 
     assert server.connections == 0
 
@@ -171,7 +171,9 @@ async def test_destinations_and_reasons_hold_no_user_data(case: Case) -> None:
             await provider.send(record, Attempt(1))
         except DeliveryError as error:
             assert error.reason.replace("_", "").isalnum()
-        shown = provider.destination(record)
+        place = provider.place(record)
+        assert place is not None
+        shown = place.destination
 
     assert not any(part in shown for part in ("s3cret", "token", "reader", "hook"))
 

@@ -9,8 +9,10 @@ from typing import Any, Literal
 from delivery_consumer.delivery import Deliverer
 from delivery_consumer.destinations import Limits
 from delivery_consumer.engine import Engine
+from delivery_consumer.errors import DeliveryError
 from delivery_consumer.lanes import Lanes
-from delivery_consumer.providers import Attempt, Receipt
+from delivery_consumer.providers import Attempt, Place, Receipt
+from delivery_consumer.rates import Rate
 from delivery_consumer.store import Answer
 from delivery_consumer.tenants import Tenants
 from delivery_consumer.work import Received
@@ -107,10 +109,37 @@ class FakeProvider:
     limits: Limits = field(default_factory=lambda: Limits(slots=50, first_slots=50, waiting=5))
     sent: list[tuple[str, int]] = field(default_factory=list)
     behave: Callable[[Record], Awaitable[None]] | None = None
+    rate: Rate | None = None
+    unknown: set[str] = field(default_factory=set)  # recipients that have to be looked up
+    known_for_s: float = 0.0
+    fault: DeliveryError | None = None  # of what is known
+    lookups: list[list[str]] = field(default_factory=list)
 
-    def destination(self, record: Record) -> str:
+    @property
+    def directory(self) -> "FakeProvider":
+        """Its own."""
+        return self
+
+    def place(self, record: Record, *, looked_up: bool = False) -> Place | None:
         """The recipient's host."""
-        return record.recipient.split("/")[2]
+        if record.recipient in self.unknown:
+            return None
+        return Place(record.recipient.split("/")[2], self.rate)
+
+    def is_known(self, record: Record, *, within_s: float) -> bool:
+        """As told."""
+        return record.recipient not in self.unknown and self.known_for_s < within_s
+
+    async def look_up(self, records: Sequence[Record]) -> None:
+        """Know them from now on."""
+        self.lookups.append([record.id for record in records])
+        self.unknown -= {record.recipient for record in records}
+        self.known_for_s = 0.0
+
+    def check(self, record: Record) -> None:
+        """As told."""
+        if self.fault:
+            raise self.fault
 
     async def send(self, record: Record, attempt: Attempt) -> Receipt:
         """Accept."""
@@ -209,7 +238,7 @@ class Bench:
     async def all(self) -> None:
         """Claim, work, write back, put off, until nothing is left to do."""
         while True:
-            asked = await self.engine.claim_once() + await self.engine.put_off.once()
+            asked = await self.engine.claim_once() + await self.engine.put_off.once() + await self.engine.lookups.once()
             await self.work()
             if not asked + await self.engine.write_back_once():
                 return

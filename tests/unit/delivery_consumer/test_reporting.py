@@ -4,6 +4,7 @@ import pytest
 
 from delivery_consumer.destinations import COOL_DOWN_S, MIN_CALLS, WINDOW_S, Destination, Destinations
 from delivery_consumer.errors import PermanentDeliveryError
+from delivery_consumer.providers import Place
 from delivery_consumer.providers.webhook import WebhookProvider
 from delivery_consumer.reporting import MAX_REPORTS, RESERVED, Changes
 from delivery_consumer.settings import WebhookSettings
@@ -136,7 +137,7 @@ async def test_a_destination_is_named_by_scheme_host_and_port_alone(recipient: s
     """What is shown of a recipient holds neither path nor query."""
     provider = WebhookProvider(WebhookSettings((b"k" * 32,), 1.0, (), 1))
 
-    assert provider.destination(a_record(recipient)) == name
+    assert provider.place(a_record(recipient)) == Place(name)
     await provider.aclose()
 
 
@@ -145,5 +146,5 @@ async def test_a_recipient_with_a_user_has_no_destination() -> None:
     provider = WebhookProvider(WebhookSettings((b"k" * 32,), 1.0, (), 1))
 
     with pytest.raises(PermanentDeliveryError):
-        provider.destination(a_record("https://user:hush@shop.example/"))
+        provider.place(a_record("https://user:hush@shop.example/"))
     await provider.aclose()

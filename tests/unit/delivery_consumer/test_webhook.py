@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery_consumer.errors import PermanentDeliveryError, TransientDeliveryError, UnknownOutcomeError
-from delivery_consumer.providers import Attempt, Receipt
+from delivery_consumer.providers import Attempt, Place, Receipt
 from delivery_consumer.providers.connecting import ForbiddenAddressError, NoAnswerError, NotSentError
 from delivery_consumer.providers.transport import Answer, Target
 from delivery_consumer.providers.webhook import MAX_RETRY_AFTER_S, WebhookProvider, retry_after_s
@@ -40,7 +40,13 @@ class Handled:
         self._handler = handler
 
     async def post(
-        self, target: Target, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, tenant_id: str = ""
+        self,
+        target: Target,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        tenant_id: str = "",
+        timeout_s: float | None = None,
     ) -> Answer:
         """Post."""
         scheme, host, port = target.origin
@@ -125,7 +131,7 @@ async def test_attempts_differ_in_number_time_and_signature_only() -> None:
 def test_recipients_that_are_no_web_address_are_refused(recipient: str) -> None:
     """Before anything is resolved."""
     with pytest.raises(PermanentDeliveryError, match="bad_url"):
-        webhook_answering(200).destination(a_notification(recipient=recipient))
+        webhook_answering(200).place(a_notification(recipient=recipient))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +141,7 @@ def test_recipients_that_are_no_web_address_are_refused(recipient: str) -> None:
 )  # fmt: skip
 def test_a_destination_is_an_origin(recipient: str, origin: str) -> None:
     """Scheme, host and port; path and query may hold secrets and stay out of logs."""
-    assert webhook_answering(200).destination(a_notification(recipient=recipient)) == origin
+    assert webhook_answering(200).place(a_notification(recipient=recipient)) == Place(origin)
 
 
 @pytest.mark.parametrize(
