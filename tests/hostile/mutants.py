@@ -187,6 +187,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ("shared.secrets", "    parts = (head, *(name.encode() for name in names))\n", "    parts = ()\n"),
     ),
     _mutant(
+        "nobody_shares", "67", f"{UNIT}{DELIVERY}/test_tenants.py",
+        (
+            "delivery_consumer.tenants",
+            "        return not self.several or held < GREED * free\n",
+            "        return True\n",
+        ),
+    ),
+    _mutant(
         "nobody_counts", "65", f"{UNIT}{API}/test_floods.py",
         ("api_service.limiting.limits", "        if not self._enabled or caller.kind", "        if 1 or caller.kind"),
     ),
