@@ -14,7 +14,7 @@ import click
 from tests.proofs import page
 
 _HERE = Path(__file__).parent
-NAMES = ("recovery", "cancels", "bulkhead", "herd", "loss", "ledger")
+NAMES = ("recovery", "cancels", "bulkhead", "fairness", "herd", "loss", "ledger")
 """Each is a module of this package with `main(argv) -> int`."""
 
 
