@@ -116,6 +116,35 @@ MUTANTS: tuple[Mutant, ...] = (
             '"GET", f"{NOTIFICATIONS_PATH}/<notification_id>"',
         ),
     ),
+    # Who calls
+    _mutant(
+        "any_length_of_hmac", "20", f"{UNIT}{API}/test_tokens.py",
+        ("api_service.tokens", 'algorithms=["HS256"], ', 'algorithms=["HS256", "HS384", "HS512"], '),
+    ),
+    _mutant(
+        "claims_not_compared", "21", f"{UNIT}{API}/test_tokens.py",
+        (
+            "api_service.tokens",
+            "                options=_STRICTLY,\n",
+            '                options={"verify_exp": False, "verify_nbf": False, "verify_aud": False},\n',
+        ),
+    ),
+    _mutant(
+        "any_header_of_a_token", "22", f"{UNIT}{API}/test_tokens.py",
+        ("api_service.tokens", "if key is None or not header.keys() <= _HEADER:\n", "if key is None:\n"),
+    ),
+    _mutant(
+        "any_tenant_claim", "23", f"{UNIT}{API}/test_tokens.py",
+        ("api_service.tokens", " or type(tenant) is not str or not tenant:\n", ":\n"),
+    ),
+    _mutant(
+        "keys_in_urls", "24", f"{UNIT}{API}/test_identity.py",
+        (
+            "api_service.identity",
+            'environ.get("HTTP_X_API_KEY")\n',
+            'environ.get("HTTP_X_API_KEY") or environ.get("QUERY_STRING", "").partition("=")[2] or None\n',
+        ),
+    ),
     # Mail
     _mutant(
         "control_characters_in_headers", "34", _MAIL,
@@ -138,6 +167,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "no_look_alikes", "41", _MAIL,
         ("api_service.look_alikes", "    if _ACE not in recipient:\n", "    if True:\n"),
     ),
+    _mutant(
+        "anybodys_domain", "39", f"{INTEGRATION}{API}/test_sender_domains.py",
+        (
+            "api_service.known",
+            "return sender_domains.allowed(conn, list(names), tenant_id=tenant_id)",
+            "return set(names)",
+        ),
+    ),
     # Webhooks
     _mutant("no_guard", "42 43 44 45 46", _NAMESPACE, (_CONNECTING, _JUDGED, "")),
     _mutant(
@@ -146,7 +183,35 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     _mutant(
         "looked_up_again_to_connect", "46", _NAMESPACE,
-        (_CONNECTING, _JUDGED, f"{_JUDGED}                addresses = await self._resolve(host, port)\n"),
+        (_CONNECTING, _JUDGED, f"{_JUDGED}                addresses = await self._resolve(tenant_id, host, port)\n"),
+    ),
+    _mutant(
+        "redirects_followed", "47", _NAMESPACE,
+        (_CONNECTING, _JUDGED, ""),
+        (
+            "delivery_consumer.providers.webhook",
+            "        return _judge(answer, self._now())\n",
+            '        where = dict(answer.headers).get(b"location")\n'
+            "        if where and 300 <= answer.status < 400:\n"
+            "            answer = await self._transport.post(_read_url(where.decode()).target, headers, body)\n"
+            "        return _judge(answer, self._now())\n",
+        ),
+    ),
+    _mutant(
+        "proxies_of_the_environment", "49", f"{INTEGRATION}{DELIVERY}/test_hostile_webhooks.py",
+        (
+            _CONNECTING,
+            "import asyncio\nimport ssl\n",
+            "import asyncio\nimport os\nimport ssl\nfrom urllib.parse import urlsplit\n",
+        ),
+        (
+            _CONNECTING,
+            "        loop = asyncio.get_running_loop()\n        try:\n            async with asyncio.timeout_at",
+            '        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:\n'
+            "            proxy = urlsplit(os.environ[name])\n"
+            "            host, port = proxy.hostname or host, proxy.port or port\n"
+            "        loop = asyncio.get_running_loop()\n        try:\n            async with asyncio.timeout_at",
+        ),
     ),
     _mutant(
         "urls_not_read", "48", f"{UNIT}{API}/test_hostile_webhooks.py",
@@ -169,6 +234,22 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     # Tenants
+    _mutant(
+        "found_for_anybody", "28", f"{INTEGRATION}{API}/test_isolation.py",
+        (
+            "shared.db.notification_lists",
+            'FROM notifications WHERE id = %(id)s AND tenant_id = %(tenant_id)s"',
+            'FROM notifications WHERE id = %(id)s"',
+        ),
+    ),
+    _mutant(
+        "anybodys_endpoint", "31", f"{INTEGRATION}{API}/test_isolation.py",
+        (
+            "api_service.known",
+            "    return {ids[id_] for id_ in endpoints.known(conn, ids, tenant_id=tenant_id)}",
+            "    return set(ids.values())",
+        ),
+    ),
     _mutant(
         "tenant_of_the_session", "32", f"{INTEGRATION}{SHARED}/test_tenancy.py",
         ("shared.db.tenancy", "set_config('notify.tenant', %s, true)", "set_config('notify.tenant', %s, false)"),
