@@ -12,6 +12,9 @@ class EntityType(StrEnum):
     ENDPOINT = "endpoint"
     SIGNING_SECRET = "signing_secret"  # noqa: S105 - what it is, not one
     SENDER_DOMAIN = "sender_domain"
+    API_KEY = "api_key"
+    USER = "user"
+    TENANT = "tenant"
 
 
 class Action(StrEnum):
@@ -32,6 +35,19 @@ class Action(StrEnum):
     SENDER_DOMAIN_ADDED = "sender_domain.added"
     SENDER_DOMAIN_VERIFIED = "sender_domain.verified"
     SENDER_DOMAIN_DELETED = "sender_domain.deleted"
+    API_KEY_CREATED = "api_key.created"
+    API_KEY_ROTATED = "api_key.rotated"
+    API_KEY_REVOKED = "api_key.revoked"
+    USER_CREATED = "user.created"
+    USER_IMPORTED = "user.imported"
+    USER_ROLE_SET = "user.role_set"
+    USER_PASSWORD_SET = "user.password_set"  # noqa: S105 - the name of an action
+    USER_DISABLED = "user.disabled"
+    USER_ENABLED = "user.enabled"
+    TENANT_CREATED = "tenant.created"
+    TENANT_SUSPENDED = "tenant.suspended"
+    TENANT_RESUMED = "tenant.resumed"
+    TENANT_QUOTA_SET = "tenant.quota_set"
 
     @property
     def entity_type(self) -> EntityType:

@@ -7,13 +7,14 @@ from api_service.callers import Caller, Scope, admitted
 from api_service.finishing import Begun
 from api_service.problems import Problem
 from api_service.representations import NOTIFICATION_PATHS
+from api_service.routing import ANY_CALLER, AnyCaller
 from api_service.services import Services
 
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _SENDING: Final = frozenset(path + end for path in NOTIFICATION_PATHS for end in ("", "/batch"))
 
 
-def admit(services: Services, environ: WSGIEnvironment, begun: Begun, scope: Scope, rule: str) -> Caller:
+def admit(services: Services, environ: WSGIEnvironment, begun: Begun, need: Scope | AnyCaller, rule: str) -> Caller:
     """Return who a request is from, counted once however it is served; `rule` is the path it is for, as routed.
 
     Raises Problem: 401 and, counted by address, 429 where the caller is not known; 429 where there were too many of its
@@ -29,4 +30,4 @@ def admit(services: Services, environ: WSGIEnvironment, begun: Begun, scope: Sco
         is_action = environ["REQUEST_METHOD"] in _WRITING and rule not in _SENDING
         begun.limits = services.limits.admit(caller, is_action=is_action)
         begun.caller = caller
-    return admitted(begun.caller, scope)
+    return begun.caller if need is ANY_CALLER else admitted(begun.caller, need)

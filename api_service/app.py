@@ -15,14 +15,19 @@ from api_service.database import Database, DatabaseUnavailableError
 from api_service.direct import Direct
 from api_service.faults import forget_frames
 from api_service.idempotency import HEADER
+from api_service.identity import Identity
+from api_service.identity_settings import AuthMode
 from api_service.inbox import Inbox
 from api_service.known import Known
 from api_service.limiting.limits import Limits
 from api_service.limiting.memory import Memory
 from api_service.limiting.shared import Shared
+from api_service.passwords import Passwords
 from api_service.problems import Problem
 from api_service.routes import (
+    api_keys,
     audit_logs,
+    auth,
     batches,
     dead_letter_retries,
     dead_letters,
@@ -35,10 +40,12 @@ from api_service.routes import (
     signing_secret,
     suppressions,
     test_webhook,
+    users,
 )
 from api_service.routing import declares, scope_of
 from api_service.services import EXTENSION, Services, ids, services
 from api_service.settings import ApiSettings
+from api_service.tokens import Tokens
 from shared.records import Topics
 from shared.secrets import Keyring
 
@@ -52,17 +59,20 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     """Return the application on an open pool; `runtime_dir` is shared by all processes of one server."""
     app = Flask("api_service", static_folder=None)
     database = Database(pool)
+    tokens = Tokens(settings.identity.jwt_keys, lifetime_s=settings.identity.jwt_lifetime_s)
     app.extensions[EXTENSION] = Services(
         settings=settings,
         database=database,
         topics=Topics(settings.topic_prefix),
         inbox=Inbox(runtime_dir / "inbox.sqlite3"),
         runtime_dir=runtime_dir,
-        gate=OpenGate(),
         keyring=Keyring(settings.secrets_keys),
         known=Known(database),
         limits=Limits(settings.limits, Shared(settings.redis_url) if settings.redis_url else Memory()),
         proxies=TrustedProxies(settings.door.trusted_proxies),
+        gate=OpenGate() if settings.identity.mode is AuthMode.OPEN else Identity(database, tokens),
+        passwords=Passwords(),
+        tokens=tokens,
     )
     app.url_map.merge_slashes = False  # who writes two is redirected otherwise, to whatever host the request names
     app.before_request(_begin)
@@ -71,7 +81,8 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     app.after_request(_finish)
     groups = (
         *(notifications, batches, dead_letters, dead_letter_retries, suppressions, destinations),
-        *(endpoints, signing_secret, sender_domains, audit_logs, test_webhook, health),
+        *(endpoints, signing_secret, sender_domains, audit_logs, auth, api_keys, users, health),
+        *((test_webhook,) if settings.identity.serves_test_webhook else ()),
     )
     openapi.document(app, [module.routes for module in groups])
     app.register_blueprint(docs.blueprint)

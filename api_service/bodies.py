@@ -5,11 +5,12 @@ from wsgiref.types import WSGIEnvironment
 
 import flask
 from gunicorn.http.errors import ParseException
+from marshmallow import Schema, ValidationError
 
 from api_service import strict_json
 from api_service.exchange import EXCHANGE, Exchange
-from api_service.faults import Fault, FieldFault
-from api_service.problems import Problem
+from api_service.faults import Fault, FieldFault, field_faults
+from api_service.problems import Problem, invalid
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -32,6 +33,15 @@ def read_optional_json() -> Any:
         return None
     require_type(JSON)
     return parse(body)
+
+
+def load(schema: Schema, body: Any) -> dict[str, Any]:
+    """Return what a body says, as a schema has it. Raises Problem 400 naming each field that is wrong."""
+    try:
+        said: dict[str, Any] = schema.load(body)
+    except ValidationError as error:
+        raise invalid(list(field_faults(error.messages))) from error
+    return said
 
 
 def require_type(*accepted: str) -> str:

@@ -2,9 +2,7 @@
 
 from typing import Any, Final
 
-from marshmallow import ValidationError
-
-from api_service import fields
+from api_service import bodies, fields
 from api_service.addresses import MAX_URL_CHARS
 from api_service.faults import Fault, FaultyValueError, field_faults
 from api_service.persons import MAX_BY_CHARS, MAX_NOTE_CHARS, checked_by, checked_note
@@ -84,18 +82,9 @@ BULK_RETRY: Final = BulkRetrySchema()
 ALL: Final = (DiscardSchema, DecisionSchema, RetryFilterSchema, BulkRetrySchema)
 
 
-def load(schema: StrictSchema, body: Any) -> dict[str, Any]:
-    """Return what a body says. Raises Problem 400 naming each field that is wrong."""
-    try:
-        said: dict[str, Any] = schema.load(body)
-    except ValidationError as error:
-        raise invalid(list(field_faults(error.messages))) from error
-    return said
-
-
 def load_bulk_retry(body: Any) -> dict[str, Any]:
     """Return a bulk retry whose filter is one: without any condition it would take everything that ever failed."""
-    said = load(BULK_RETRY, body)
+    said = bodies.load(BULK_RETRY, body)
     wanted = said["filter"]
     if not wanted:
         fault = Fault("empty", "at least one of " + ", ".join(RetryFilterSchema().fields))

@@ -40,8 +40,10 @@ def problems(*codes: str) -> dict[str, Any]:
         shown = answers.setdefault(str(status), {"description": title, "content": {CONTENT_TYPE: {
             "schema": ref("Problem"), "examples": {}}}})  # fmt: skip
         shown["content"][CONTENT_TYPE]["examples"][code] = {"value": example_problem(code)}
-        if code in ("database_unavailable", "request_in_progress"):
+        if code in ("database_unavailable", "busy", "request_in_progress", "rate_limited", "quota_used_up"):
             shown["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+        if code == "unauthorized":
+            shown["headers"] = {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}}
     return answers
 
 

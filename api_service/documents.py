@@ -149,9 +149,11 @@ READY: Final[dict[str, Any]] = {
     }
 }
 METRICS: Final[dict[str, Any]] = {
+    "security": [{"bearer": ["admin"]}, {"apiKey": ["admin"]}],
     "responses": {
         "200": {"description": "Prometheus text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     }
+    | problems(*ANY, "unauthorized", "forbidden", "rate_limited"),
 }
 RECEIVE: Final[dict[str, Any]] = {
     "requestBody": {

@@ -24,8 +24,9 @@ _MAX_HEADERS: Final = 32
 _MAX_HEADER_CHARS: Final = 1024
 
 
+REQUIRED: Final = Fault("required", "this field is required")
 _CODED: Final[dict[str, Any]] = {
-    "required": Fault("required", "this field is required"),
+    "required": REQUIRED,
     "null": Fault("null", "null is not a value here; leave the field out"),
 }
 

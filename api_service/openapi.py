@@ -14,6 +14,8 @@ from api_service import (
     destination_answers,
     endpoint_answers,
     endpoint_schemas,
+    identity_answers,
+    identity_schemas,
     problems,
     schemas,
     sender_domain_schemas,
@@ -34,6 +36,16 @@ Callers are limited. RateLimit-Policy says to how many requests in how many seco
 left of the limit that has least; a 429 says in Retry-After when the next one is served, and which limit it was.
 
 A request has 15 seconds to arrive, head and body, or it is answered 408: over slow lines send smaller batches."""
+
+
+_SECURITY: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, nk_live_..., or the token of somebody who has signed in.",
+    },
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key, nk_live_..."},
+}
 
 
 class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types
@@ -58,15 +70,18 @@ def document(app: Flask, groups: list[Routes]) -> Any:
     )
     api = _Api(app, spec_kwargs={"info": {"description": _DESCRIPTION, "license": {"name": "MIT"}}})
     components = api.spec.components
+    for name, scheme in _SECURITY.items():
+        components.security_scheme(name, scheme)
     components.schema("EmailNotification", schema=schemas.EmailSchema)
     components.schema("WebhookNotification", schema=schemas.WebhookSchema)
     components.schema("Suppress", schema=suppression_schemas.SuppressSchema)
     components.schema("Lift", schema=suppression_schemas.LiftSchema)
     shown = (
         *(*answer_schemas.ALL, *dead_letter_answers.ALL, *suppression_answers.ALL, *destination_answers.ALL),
-        *(*audit_log_answers.ALL, *endpoint_answers.ALL, *sender_domain_schemas.ANSWERS),
+        *(*audit_log_answers.ALL, *endpoint_answers.ALL, *sender_domain_schemas.ANSWERS, *identity_answers.ALL),
     )
-    for schema in (*dead_letter_schemas.ALL, *endpoint_schemas.ALL, *sender_domain_schemas.REQUESTS, *shown):
+    said = (*dead_letter_schemas.ALL, *endpoint_schemas.ALL, *sender_domain_schemas.REQUESTS, *identity_schemas.ALL)
+    for schema in (*said, *shown):
         name = schema.__name__.removesuffix("Schema")
         if name not in components.schemas:  # nested in one before, and registered with it
             components.schema(name, schema=schema)

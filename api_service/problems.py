@@ -27,6 +27,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "method_not_allowed": (405, "The method is not allowed here"),
     "request_timeout": (408, "The body did not arrive in time"),
     "wrong_state": (409, "The resource is not in a state that allows this"),
+    "email_taken": (409, "Somebody has this e-mail address"),
     "request_in_progress": (409, "A request with this Idempotency-Key is still running"),
     "body_too_large": (413, "The body is too large"),
     "uri_too_long": (414, "The request line is too long"),

@@ -13,6 +13,7 @@ from api_service import fields
 from api_service.actions import Action, EntityType
 from api_service.addresses import MAX_URL_CHARS
 from api_service.faults import Fault, FaultyValueError, field_faults, forget_frames
+from api_service.identity_schemas import Role
 from api_service.paging import DEFAULT_LIMIT, MAX_LIMIT
 from api_service.problems import ParameterFault, invalid
 from shared.model import BreakerState, Channel, FailureClass, Status
@@ -178,6 +179,19 @@ class RetriesQuery(_PageQuery):
     status = fields.Word(RetryStatus)
 
 
+class UsersQuery(_PageQuery):
+    """Which users to list."""
+
+    role = fields.Word(Role)
+    active = fields.Word(Flag, metadata={"description": "false: those that are disabled."})
+
+
+class ApiKeysQuery(_PageQuery):
+    """Which keys to list."""
+
+    active = fields.Word(Flag, metadata={"description": "false: those that are revoked or have expired."})
+
+
 class BatchQuery(_Query):
     """How a batch is taken."""
 
@@ -193,6 +207,8 @@ ENDPOINTS: Final = EndpointsQuery()
 AUDIT_LOGS: Final = AuditLogsQuery()
 GROUPS: Final = GroupsQuery()
 RETRIES: Final = RetriesQuery()
+USERS: Final = UsersQuery()
+API_KEYS: Final = ApiKeysQuery()
 BATCH: Final = BatchQuery()
 NOTHING: Final = _Query()
 

@@ -16,7 +16,9 @@ from api_service.inbox import Inbox
 from api_service.known import Known
 from api_service.limiting.limits import Limits
 from api_service.paging import Cursors
+from api_service.passwords import Passwords
 from api_service.settings import ApiSettings
+from api_service.tokens import Tokens
 from api_service.tracing import RequestIds
 from shared.records import Topics
 from shared.secrets import Keyring
@@ -39,6 +41,8 @@ class Services:
     known: Known
     limits: Limits
     proxies: TrustedProxies
+    passwords: Passwords
+    tokens: Tokens
 
 
 def services() -> Services:

@@ -9,6 +9,7 @@ from typing import Final
 from api_service.addresses import checked_url
 from api_service.door_settings import DoorSettings, read_door
 from api_service.faults import FaultyValueError
+from api_service.identity_settings import IdentitySettings, read_identity
 from api_service.limiting.policies import Texts
 from api_service.limiting.settings import read_limits, read_redis_url
 from shared.key_rings import NamedKey
@@ -33,6 +34,7 @@ class ApiSettings:
     topic_prefix: str  # TOPIC_PREFIX: records are routed to topics under this prefix
     workers: int  # API_WORKERS: processes; one per core unless set
     threads: int  # API_THREADS: requests one process serves at once, each with a connection of its own
+    identity: IdentitySettings
     default_webhook_url: str | None = field(repr=False)  # NOTIFICATION_WEBHOOK_URL: for webhooks without recipient
     secrets_keys: tuple[NamedKey, ...] = field(default=(), repr=False)  # SECRETS_KEYS: the first seals, all open
     allowed_networks: tuple[Network, ...] = ()  # WEBHOOK_ALLOWED_NETWORKS: an endpoint may be in these, though private
@@ -49,6 +51,7 @@ def read_settings(env: Environment) -> ApiSettings:
         topic_prefix=read_topic_prefix(env),
         workers=env.integer("API_WORKERS", len(os.sched_getaffinity(0)), low=1, high=64),
         threads=env.integer("API_THREADS", 4, low=1, high=64),
+        identity=read_identity(env),
         default_webhook_url=_read_default_url(env),
         secrets_keys=read_secrets_keys(env),
         allowed_networks=env.networks("WEBHOOK_ALLOWED_NETWORKS"),

@@ -8,6 +8,7 @@ _PRINTED: Final = frozenset(
         "whsec_a25vd24gdG8gYWxsOiBmb3IgdGhpcyBtYWNoaW5lLi4=",
         "ZXZlcnlib2R5IGtub3dzIHRoaXMgc2VhbGluZyBrZXk=",
         "ZXZlcnlib2R5IGtub3dzIHRoaXMgc2lnbmluZyBrZXk=",
+        "for-these-containers-alone-everybody-knows-it",
     )
 )
 # The first is docker-compose.yml's; the others are what servers come with, and what people write until later.

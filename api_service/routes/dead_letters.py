@@ -114,7 +114,7 @@ def _change(action: Action, letter: DeadLetter, *, by: str) -> Change:
 def read_decision() -> dict[str, Any]:
     """Return who decides, and why, in the optional body. Raises Problem."""
     body = bodies.read_optional_json()
-    said = dead_letter_schemas.load(dead_letter_schemas.DECISION, {} if body is None else body)
+    said = bodies.load(dead_letter_schemas.DECISION, {} if body is None else body)
     return said | {"by": decider(said["by"])}
 
 
@@ -136,7 +136,7 @@ def discard(dead_letter_id: UUID) -> Response:
 
     Repeating it changes nothing and answers 200 again.
     """
-    said = dead_letter_schemas.load(dead_letter_schemas.DISCARD, bodies.read_json())
+    said = bodies.load(dead_letter_schemas.DISCARD, bodies.read_json())
     by, note = decider(said["by"]), said["reason"]
 
     def resolve(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:

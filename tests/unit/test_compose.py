@@ -169,6 +169,16 @@ def test_the_gateway_writes_to_nothing_but_a_tmpfs_that_holds_what_it_lets_in() 
     assert re.findall(r"_temp_path (\S+);", text) == list(re.findall(r"_temp_path (/tmp/\S+);", text))
 
 
+def test_prometheus_has_the_token_of_the_api() -> None:
+    """In the file that its configuration names."""
+    scraped = yaml.safe_load((REPOSITORY / "infra/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    [named] = [job["authorization"]["credentials_file"] for job in scraped if "authorization" in job]
+    [mounted] = SERVICES["prometheus"]["configs"]
+
+    assert mounted["target"] == named
+    assert unset(COMPOSE["configs"][mounted["source"]]["content"]) == environment("api_service")["METRICS_TOKEN"]
+
+
 def test_webhooks_may_go_to_the_network_of_the_containers_alone() -> None:
     """The guard's exemption is that very network."""
     subnet = COMPOSE["networks"]["default"]["ipam"]["config"][0]["subnet"]

@@ -94,6 +94,9 @@ def test_secrets_are_marked_as_such() -> None:
         "KAFKA_KEY_PASS",
         "DB_OWNER_PASS",
         "GRAFANA_PASSWORD",
+        "JWT_KEYS",
+        "JWT_SECRET",
+        "METRICS_TOKEN",
     }
 
 

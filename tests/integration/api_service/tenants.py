@@ -10,13 +10,17 @@ import orjson
 from flask import Flask
 from flask.testing import FlaskClient
 
+from api_service import api_keys
 from api_service.callers import Caller, CallerKind, Scope
 from api_service.problems import Problem
 from api_service.services import EXTENSION
-from shared.db import dlq_messages, notifications
+from shared.db import api_keys as keys_table
+from shared.db import dlq_messages, notifications, tenants, users
+from shared.db.api_keys import NewApiKey
 from shared.db.dlq_messages import Tracked
 from shared.db.notifications import Ended, Ticket
-from shared.model import FailureClass, Outcome
+from shared.db.users import NewUser
+from shared.model import FailureClass, Outcome, uuid7
 from tests.servers import Database
 
 ClientOf = Callable[[str], FlaskClient]
@@ -25,7 +29,8 @@ OWNER = UUID(int=7)
 OPERATOR = "operators"
 TABLES = (
     *("notifications", "outbox", "outbox_held", "delivery_attempts", "dlq_messages", "dlq_actions", "dlq_retries"),
-    *("suppressions", "endpoints", "signing_secrets", "sender_domains", "audit_log", "idempotency_keys"),
+    *("api_keys", "users", "suppressions", "endpoints", "signing_secrets", "sender_domains", "audit_log"),
+    "idempotency_keys",
 )
 
 
@@ -81,6 +86,8 @@ class Things:
     suppressions: list[str]
     endpoints: list[str]
     sender_domains: list[str]
+    keys: list[str]
+    users: list[str]  # the second is disabled
     fingerprint: str
 
 
@@ -103,7 +110,21 @@ def furnish(client: FlaskClient, database: Database, tenant_id: str) -> Things:
     endpoints = [body_of(client.post("/api/v1/endpoints", json={"url": url}), 201)["id"] for _ in range(2)]
     named = [f"{name}.{tenant_id}.example.com" for name in ("mail", "shop")]
     domains = [body_of(client.post("/api/v1/sender-domains", json={"domain": one}))["domain"] for one in named]
-    return Things(pending, failed, held, letters, retries, suppressions, endpoints, domains, fingerprint)
+    keys, users = people(database, tenant_id)
+    return Things(pending, failed, held, letters, retries, suppressions, endpoints, domains, keys, users, fingerprint)
+
+
+def people(database: Database, tenant_id: str) -> tuple[list[str], list[str]]:
+    """Give a tenant two keys and two users; return their ids."""
+    keys, users_ = [api_keys.make() for _ in range(2)], [uuid7() for _ in range(2)]
+    with database.connect(autocommit=True) as conn:
+        tenants.add(conn, tenant_id, name=tenant_id)
+        for made in keys:
+            keys_table.add(conn, NewApiKey(made.id, tenant_id, made.sha256, "till", ["send"], "ada"))
+        for id_ in users_:
+            users.add(conn, NewUser(id_, tenant_id, f"{id_}@example.com", "Ada", "user", "none"))
+        users.disable(conn, users_[1], tenant_id=tenant_id, disabled=True)
+    return [made.id for made in keys], [str(id_) for id_ in users_]
 
 
 def state(database: Database, *tables: str) -> list[Any]:

@@ -37,6 +37,7 @@ from tests.servers import Database
 PATH = "/api/v1/audit-logs"
 LETTERS = "/api/v1/dead-letters"
 ENDPOINTS = "/api/v1/endpoints"
+KEYS, USERS = "/api/v1/api-keys", "/api/v1/users"
 Do = Callable[[FlaskClient, Things], Any]
 CANARY = "canary-4711"
 
@@ -79,6 +80,15 @@ CHANGES: dict[tuple[str, str], tuple[Do, Action, bool]] = {
         post(ENDPOINTS + "/{things.endpoints[0]}/secrets/rotate"), Action.SIGNING_SECRET_ROTATED, False),
     ("POST", "/api/v1/signing-secret/rotate"): (
         post("/api/v1/signing-secret/rotate"), Action.SIGNING_SECRET_ROTATED, False),
+    ("POST", KEYS): (post(KEYS, {"name": CANARY, "scopes": ["send"]}), Action.API_KEY_CREATED, False),
+    ("POST", f"{KEYS}/<key_id>/rotate"): (post(KEYS + "/{things.keys[0]}/rotate"), Action.API_KEY_ROTATED, False),
+    ("POST", f"{KEYS}/<key_id>/revoke"): (post(KEYS + "/{things.keys[0]}/revoke"), Action.API_KEY_REVOKED, True),
+    ("POST", f"{USERS}/<uuid:user_id>/role"): (
+        post(USERS + "/{things.users[0]}/role", {"role": "admin"}), Action.USER_ROLE_SET, True),
+    ("POST", f"{USERS}/<uuid:user_id>/disable"): (
+        post(USERS + "/{things.users[0]}/disable"), Action.USER_DISABLED, True),
+    ("POST", f"{USERS}/<uuid:user_id>/enable"): (
+        post(USERS + "/{things.users[1]}/enable"), Action.USER_ENABLED, True),
 }  # fmt: skip
 """How each operation is done, what it is noted as, and whether saying so again changes nothing."""
 NOT_NOTED = {("POST", f"{ENDPOINTS}/<endpoint>/test")}

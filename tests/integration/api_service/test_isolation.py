@@ -23,7 +23,7 @@ INJECTION = "'; DROP TABLE notifications; --"
 SAME_IDS = {"X-Request-ID": "r-1", "X-Correlation-ID": "c-1"}
 VOLATILE = {"date", "ratelimit", "x-ratelimit-remaining", "x-ratelimit-reset"}
 """Headers that say when something was asked, or how often, and not of what."""
-BODIES: dict[str, Any] = {"discard": {"reason": "r"}, "PATCH": {"rate_per_s": 5}}
+BODIES: dict[str, Any] = {"discard": {"reason": "r"}, "role": {"role": "admin"}, "PATCH": {"rate_per_s": 5}}
 """What an operation needs to be understood, by the end of its path or by its method."""
 
 
@@ -78,6 +78,8 @@ def ids_of(things: Things) -> dict[str, list[str]]:
         "<uuid:suppression_id>": things.suppressions[:1],
         "<endpoint>": things.endpoints[:1],
         "<domain>": things.sender_domains[:1],
+        "<key_id>": things.keys[:1],
+        "<uuid:user_id>": things.users[:1],
     }
 
 
@@ -88,7 +90,11 @@ def kind_of(rule: str, kinds: dict[str, list[str]]) -> str:
     return found[0]
 
 
-UNKNOWN = {"<endpoint>": f"ep_{uuid7().hex}", "<domain>": "unknown.example.com"}
+UNKNOWN = {
+    "<endpoint>": f"ep_{uuid7().hex}",
+    "<domain>": "unknown.example.com",
+    "<key_id>": uuid7().hex[16:],
+}
 NOT_YET_OF_A_TENANT = "<path:destination>"
 
 

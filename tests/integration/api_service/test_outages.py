@@ -15,7 +15,7 @@ from api_service.settings import read_settings
 from infra.local.postgres import Postgres
 from infra.local.processes import Supervisor
 from shared.settings import Environment
-from tests.integration.api_service.conftest import counts
+from tests.integration.api_service.conftest import OPEN, counts
 from tests.servers import Database
 
 PATH = "/api/v1/notifications"
@@ -39,7 +39,7 @@ def away(server: Postgres, tmp_path: Path) -> Iterator[FlaskClient]:
     """A client of the API on that server, which runs when the test begins."""
     if not server.process.is_running:
         server.start()
-    env = Environment({"DATABASE_URL": server.dsn("notifications", service="api_service")})
+    env = Environment({"DATABASE_URL": server.dsn("notifications", service="api_service"), **OPEN})
     app = wsgi.build(read_settings(env), tmp_path)
     client = app.test_client()
     assert until_accepted(client) < 10

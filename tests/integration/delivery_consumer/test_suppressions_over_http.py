@@ -19,9 +19,9 @@ from tests.integration.delivery_consumer.test_order_and_suppression import GONE,
 @pytest.fixture
 def client(desk: Desk, tmp_path: Path) -> Iterator[FlaskClient]:
     """A client of the API on the consumer's database and topics."""
-    app = wsgi.build(
-        read_settings(Environment(desk.database.environ_of("api_service") | desk.topics.environ)), tmp_path
-    )
+    environ = desk.database.environ_of("api_service") | desk.topics.environ
+    environ |= {"AUTH_MODE": "open", "BIND_HOST": "127.0.0.1"}
+    app = wsgi.build(read_settings(Environment(environ)), tmp_path)
     yield app.test_client()
     wsgi.close(app)
 

@@ -16,8 +16,8 @@ from shared.settings import Environment
 
 @pytest.fixture
 def settings() -> ApiSettings:
-    """The settings of an empty environment."""
-    return read_settings(Environment({}))
+    """The settings of an API that asks nobody who they are."""
+    return read_settings(Environment({"AUTH_MODE": "open", "BIND_HOST": "127.0.0.1"}))
 
 
 @pytest.fixture

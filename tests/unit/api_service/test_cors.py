@@ -15,11 +15,12 @@ from shared.settings import Environment
 from tests.unit.api_service.test_app import GOOD, PATH
 
 ALLOWED = "https://app.example.com"
+OPEN = {"AUTH_MODE": "open", "BIND_HOST": "127.0.0.1"}
 
 
 def answers(directory: Path, origin: str | None, **settings: str) -> list[TestResponse]:
     """What a page of an origin gets, if any is named: the answer to a plain notification, and to a preflight."""
-    app = create_app(read_settings(Environment(settings)), ConnectionPool("", open=False), directory)
+    app = create_app(read_settings(Environment(OPEN | settings)), ConnectionPool("", open=False), directory)
     client, headers = app.test_client(), {"Origin": origin} if origin else {}
     asking = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-other"}
     found = [client.post(PATH, json=GOOD, headers=headers), client.options(PATH, headers=headers | asking)]
@@ -98,7 +99,9 @@ def test_cookies_may_be_sent_by_named_origins(tmp_path: Path) -> None:
 
 def test_errors_say_it_too(client: FlaskClient, tmp_path: Path) -> None:
     """A page that is refused something has to be able to read why."""
-    app = create_app(read_settings(Environment({"CORS_ORIGINS": ALLOWED})), ConnectionPool("", open=False), tmp_path)
+    app = create_app(
+        read_settings(Environment(OPEN | {"CORS_ORIGINS": ALLOWED})), ConnectionPool("", open=False), tmp_path
+    )
 
     for answer in (
         app.test_client().post(PATH, json={}, headers={"Origin": ALLOWED}),

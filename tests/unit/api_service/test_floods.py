@@ -97,7 +97,9 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Table:
 def limited(tmp_path: Path, clock: Clock, table: Table, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """An application that tells four keys of three tenants apart."""
     app = create_app(
-        read_settings(Environment({"TRUSTED_PROXIES": "10.0.0.1/32"})), ConnectionPool("", open=False), tmp_path
+        read_settings(Environment({"AUTH_MODE": "open", "BIND_HOST": "127.0.0.1", "TRUSTED_PROXIES": "10.0.0.1/32"})),
+        ConnectionPool("", open=False),
+        tmp_path,
     )
     parts = cast(Services, app.extensions[EXTENSION])
     limits = Limits(Texts(keys="100/second", tenants="120/second", addresses="5/minute"), Memory(), clock=clock)

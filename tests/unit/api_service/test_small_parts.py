@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from api_service import accept, dead_letter_schemas, representations, schemas, suppression_schemas, tracing
+from api_service import accept, bodies, dead_letter_schemas, representations, schemas, suppression_schemas, tracing
 from api_service.accept import Origin
 from api_service.faults import FaultyValueError
 from api_service.idempotency import keyed_request
@@ -230,7 +230,7 @@ def test_who_decides_is_read_alike_wherever_a_person_decides() -> None:
     said, codes = {"by": "a\nb"}, []
 
     with pytest.raises(Problem) as caught:
-        dead_letter_schemas.load(dead_letter_schemas.DECISION, said)
+        bodies.load(dead_letter_schemas.DECISION, said)
     codes += [fault.fault.code for fault in caught.value.errors]
     with pytest.raises(Problem) as caught:
         suppression_schemas.load_lift(said)
