@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        test-hostile model chaos crash-test check proof lock up down logs psql clean \
+        test-hostile model chaos crash-test check proof lock up down logs psql key clean \
         load-test load-smoke load-stress load-spike load-soak dlq-test report bench
 
 help:  ## list what can be done
@@ -133,6 +133,10 @@ COMPOSE = $(if $(shell docker compose version 2>/dev/null),,$(error Docker Compo
 up:  ## docker compose: the whole system with Prometheus, Grafana and a mail viewer
 	$(call COMPOSE,make up-local)
 	docker compose up --detach --build --wait
+
+key:  ## an API key of all scopes under compose, and its tenant where that is missing: make key tenant=shop name=till
+	$(call COMPOSE,make up-local prints one)
+	docker compose run --rm notify_admin create-tenant $(or $(tenant),local --operator) --if-missing --key $(or $(name),local)
 
 down:  ## stop what `make up` started; data stays in its volumes
 	$(call COMPOSE,make down-local)

@@ -90,13 +90,14 @@ def test_every_variable_is_in_the_example() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_container_is_bounded_hardened_and_reachable_from_this_machine_alone(name: str) -> None:
-    """Memory and CPU have limits, capabilities are dropped, ports are published on loopback."""
+    """Memory and CPU have limits, capabilities are dropped, ports are published on loopback; a command ends."""
     container = SERVICES[name]
+    is_command = container.get("profiles") == ["admin"]
 
     assert container["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
     assert container["cap_drop"] == ["ALL"]
     assert container["security_opt"] == ["no-new-privileges:true"]
-    assert container["restart"] == "unless-stopped"
+    assert container["restart"] == ("no" if is_command else "unless-stopped")
     assert all(published.startswith("127.0.0.1:") for published in container.get("ports", ()))
 
 
@@ -177,6 +178,16 @@ def test_prometheus_has_the_token_of_the_api() -> None:
 
     assert mounted["target"] == named
     assert unset(COMPOSE["configs"][mounted["source"]]["content"]) == environment("api_service")["METRICS_TOKEN"]
+
+
+def test_the_command_reaches_the_database_of_the_services() -> None:
+    """It runs from the API's image, as the role that owns the database."""
+    given, server = environment("notify_admin"), environment("postgres")
+
+    assert SERVICES["notify_admin"]["image"] == SERVICES["api_service"]["image"]
+    assert (given["DB_USER"], given["DB_PASS"]) == (server["POSTGRES_USER"], server["POSTGRES_PASSWORD"])
+    assert given["DB_NAME"] == server["POSTGRES_DB"]
+    assert given["SECRETS_KEYS"] == environment("api_service")["SECRETS_KEYS"]
 
 
 def test_webhooks_may_go_to_the_network_of_the_containers_alone() -> None:

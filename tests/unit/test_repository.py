@@ -206,6 +206,8 @@ def test_every_package_is_in_the_distribution_and_its_scripts_start_something() 
     project = (REPOSITORY / "pyproject.toml").read_text()
     scripts = dict(re.findall(r'(?m)^(notify-\w+) = "([\w.]+):main"$', project))
 
-    assert sorted(scripts.values()) == sorted([*(f"{service}.__main__" for service in EXTRAS), "outbox_relay.audit"])
+    assert sorted(scripts.values()) == sorted(
+        [*(f"{service}.__main__" for service in EXTRAS), "outbox_relay.audit", "api_service.admin.__main__"]
+    )
     assert all((REPOSITORY / module.replace(".", "/")).with_suffix(".py").is_file() for module in scripts.values())
     assert re.search(r"(?m)^packages = (.+)$", project)[1].count('"') == 2 * len(PACKAGES)  # type: ignore[index]

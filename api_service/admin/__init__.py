@@ -1,0 +1,1 @@
+"""`notify-admin`: tenants, keys and people, by the owner of the database."""
