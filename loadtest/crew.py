@@ -1,7 +1,8 @@
 """The processes that a run adds to its target, and how they are steered: the generator's, and the sink."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from infra.local.processes import ManagedProcess, Supervisor
 from infra.local.stack import REPOSITORY
 from loadtest.errors import RunError
 from loadtest.profiles import Profile, Stage
+from loadtest.target import API_KEY_VARIABLE
 
 _READY_S: Final = 30.0
 _STEER_S: Final = 20.0
@@ -75,21 +77,23 @@ class Crew:
         self.sink = self._start("sink", "loadtest.sink", *ports, f"--smtp-port={smtp_port}", f"--host={host}")
         self.sink.wait_ready()
 
-    def start_generators(self, *, api_url: str, hooks: Sequence[str]) -> None:
-        """Start the generator; it waits for stages."""
+    def start_generators(self, *, api_url: str, hooks: Sequence[str], api_key: str | None) -> None:
+        """Start the generator; it waits for stages. The key goes by the environment: all can read arguments."""
+        environ = {**os.environ, API_KEY_VARIABLE: api_key or ""}
         where = [f"--api-url={api_url}", f"--seed={self._order.seed}", *(f"--hook={hook}" for hook in hooks)]
         for number in range(self._order.profile.generator.processes):
             name = f"generator-{number}"
-            self.generators.append(self._start(name, "loadtest.generator", f"--process={number}", *where))
+            arguments = (f"--process={number}", *where)
+            self.generators.append(self._start(name, "loadtest.generator", *arguments, environ=environ))
         for generator in self.generators:
             generator.wait_ready()
 
-    def _start(self, name: str, module: str, *arguments: str) -> Steered:
+    def _start(self, name: str, module: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Steered:
         order, control_port = self._order, free_port()
         command = [sys.executable, "-m", module, f"--profile={order.profile.name}", f"--run={order.run}"]
         command += [f"--set={override}" for override in order.overrides]
         command += [f"--directory={order.directory}", f"--control-port={control_port}", *arguments]
-        return Steered(self._supervisor.process(name, command, cwd=REPOSITORY).start(), control_port)
+        return Steered(self._supervisor.process(name, command, env=environ, cwd=REPOSITORY).start(), control_port)
 
     def window(self, from_us: int, to_us: int) -> None:
         """Measure what is intended in between; what was measured before is forgotten."""

@@ -11,6 +11,7 @@ It is steered at http://127.0.0.1:CONTROL, by one steersman:
 
 import asyncio
 import math
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from loadtest.histograms import Histogram
 from loadtest.profiles import Profile, Stage
 from loadtest.schedule import Ask, Draw, Share, kinds_of
 from loadtest.stamps import now_us, number
+from loadtest.target import API_KEY_VARIABLE
 
 LATE_US: Final = 20_000
 """A request that goes out so long after its intended time was held up: by the machine, or for want of a connection."""
@@ -50,9 +52,12 @@ class Tally:
 class Generator:
     """Draws, asks, and keeps the ledger of what was accepted."""
 
-    def __init__(self, client: Client, draw: Draw, bodies: Bodies, book: Book, *, process: int) -> None:
+    def __init__(
+        self, client: Client, draw: Draw, bodies: Bodies, book: Book, *, process: int, api_key: str = ""
+    ) -> None:
         self._client, self._draw, self._bodies, self._book = client, draw, bodies, book
         self._process = process
+        self._credential = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
         self._stages: asyncio.Queue[tuple[int, Stage]] = asyncio.Queue()
         self._stopped = asyncio.Event()
         self._window = (0, 0)
@@ -108,7 +113,7 @@ class Generator:
         path = f"{self._client.prefix}{PATH}" + ("" if ask.single else "/batch")
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {self._client.authority}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{self._credential}{key}\r\n"
         )
         return head.encode() + body
 
@@ -181,7 +186,8 @@ async def serve(profile: Profile, share: Share, **where: Any) -> None:
         kinds_of(profile.mix), where["hooks"], recipients=recipients, run=where["run"], process=share.process
     )
     book = Book(where["directory"], f"accepted-{share.process}")
-    generator = Generator(client, draw, bodies, book, process=share.process)
+    api_key = os.environ.get(API_KEY_VARIABLE, "")
+    generator = Generator(client, draw, bodies, book, process=share.process, api_key=api_key)
     async with await listen(generator.handle, host="127.0.0.1", port=where["control_port"]):
         playing = asyncio.create_task(generator.run())
         stopped = asyncio.create_task(until_stopped())

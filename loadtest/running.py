@@ -125,7 +125,7 @@ class Running:
         if target.stack is not None:
             start_embedded(target, self.profile)
         self.crew.start_sink(hook_ports=target.hook_ports, smtp_port=target.smtp_port, host=target.sink_host)
-        self.crew.start_generators(api_url=target.api_url, hooks=target.hooks)
+        self.crew.start_generators(api_url=target.api_url, hooks=target.hooks, api_key=target.api_key)
         self.found.versions = surroundings.versions(database_url=target.database_url, embedded=target.stack is not None)
         self.sampler = Sampler(
             self.lines,

@@ -1,6 +1,7 @@
 """What is loaded: the embedded stack, started for this run, or the installation that TARGET_URL names.
 
 TARGET_URL           the API, such as https://notify.test.example.org; without it the embedded stack is started
+TARGET_API_KEY       the API key it is called with, of the scope send; none for an API of AUTH_MODE=open
 TARGET_RELAY_URL, TARGET_DELIVERY_URL   where their /metrics are, for backlog and lag in the report
 TARGET_DATABASE_URL  for the ledger's verdict and the database's figures; the DLQ test needs it
 SINK_HOST            under which name the target reaches this machine (127.0.0.1); it must be in the target's
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.local.callers import WITHOUT_LIMITS
 from infra.local.ports import free_port
 from infra.local.processes import ManagedProcess, Supervisor
 from infra.local.stack import DATABASE, SERVICES, Ports, Stack
@@ -22,6 +24,7 @@ from loadtest.elsewhere import faults
 from loadtest.errors import RunError
 from loadtest.profiles import Profile, ProfileError
 
+API_KEY_VARIABLE = "TARGET_API_KEY"
 _READY_S = 60.0
 _OURS = ("DATABASE_URL", "TOPIC_PREFIX", "SMTP_FROM")  # of the environment: not for the embedded stack
 
@@ -38,6 +41,7 @@ class Target:
     supervisor: Supervisor
     metrics: dict[str, list[str]] = field(default_factory=dict)  # service -> base URLs
     database_url: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
     stack: Stack | None = None
     copies: dict[str, ManagedProcess] = field(default_factory=dict)
 
@@ -91,7 +95,7 @@ class Target:
 def embedded(profile: Profile, directory: Path, *, run: str, say: Callable[[str], None]) -> Target:
     """Describe the embedded stack for a profile."""
     ours = {name: value for name, value in os.environ.items() if name not in _OURS and not name.startswith("DB_")}
-    environ = {**ours, "TOPIC_PREFIX": f"loadtest-{run}", **profile.target.settings}
+    environ = {**ours, **WITHOUT_LIMITS, "TOPIC_PREFIX": f"loadtest-{run}", **profile.target.settings}
     ports = Ports.choose({})
     stack = Stack(directory / "stack", ports, environ=environ, say=say, with_receivers=False)
     metrics = {service: [stack.urls[part]] for part, service in _PARTS.items()}
@@ -144,6 +148,7 @@ def elsewhere(profile: Profile, directory: Path, environ: Mapping[str, str]) -> 
         supervisor=Supervisor(directory / "logs"),
         metrics=metrics,
         database_url=environ.get("TARGET_DATABASE_URL") or None,
+        api_key=environ.get(API_KEY_VARIABLE) or None,
     )
 
 
@@ -152,5 +157,6 @@ def start_embedded(target: Target, profile: Profile) -> None:
     assert target.stack is not None  # noqa: S101
     target.stack.start()
     target.database_url = target.stack.postgres.dsn(DATABASE)
+    target.api_key = target.stack.api_key
     copies = {"outbox_relay": profile.target.outbox_relays, "delivery_consumer": profile.target.delivery_consumers}
     target.add_copies(copies)

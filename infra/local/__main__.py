@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 
 from infra.local.background import Background, State
+from infra.local.clients import request_to_paste
 from infra.local.errors import LocalStackError
 from infra.local.readiness import Verdict, verdicts
 from infra.local.stack import REPOSITORY
@@ -116,7 +117,6 @@ def refusing(action: Callable[[], T]) -> T:
 def described(state: State) -> str:
     """Describe a running stack: addresses, and a request to paste."""
     urls = state.urls
-    body = '{"channel": "email", "recipient": "ada@example.org", "subject": "Hello", "message": "It works."}'
     notes = "".join(f"\n  {note}" for note in state.notes)
     return f"""
   API            {urls["api"]}/docs
@@ -125,8 +125,7 @@ def described(state: State) -> str:
   PostgreSQL     {urls["postgres"]}
   Kafka          {urls["kafka"]}
 {notes + chr(10) if notes else ""}
-  curl -i {urls["api"]}/api/v1/notifications -H 'Content-Type: application/json' \\
-    -d '{body}'
+  {request_to_paste(urls["api"], state.api_key)}
 """
 
 

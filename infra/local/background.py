@@ -38,6 +38,7 @@ class State:
     phase: str  # starting, ready, failed
     pid: int
     urls: dict[str, str] = field(default_factory=dict)
+    api_key: str = field(default="", repr=False)
     error: str = ""
     notes: list[str] = field(default_factory=list)  # what is not where the documentation has it
 
@@ -162,7 +163,7 @@ class Background:
         ports = Ports.choose(environ, documented=True)
         with Stack(self.data_dir, ports, environ=environ) as stack:
             if self._can_be_found(lock):
-                self._write(phase="ready", urls=stack.urls, notes=ports.moved(environ))
+                self._write(phase="ready", urls=stack.urls, api_key=stack.api_key, notes=ports.moved(environ))
             revival = Revival(stack.processes, lambda line: print(line, flush=True))
             while self._can_be_found(lock):
                 revival.run_once()
@@ -179,7 +180,7 @@ class Background:
 
     def _write(self, **fields: Any) -> None:
         unfinished = self._state_path.with_suffix(".new")
-        unfinished.touch(mode=0o600)  # the database's password is in there
+        unfinished.touch(mode=0o600)  # the database's password is in there, and the API key
         unfinished.write_text(json.dumps({"pid": os.getpid(), **fields}))
         unfinished.replace(self._state_path)
 

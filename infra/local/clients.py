@@ -16,6 +16,15 @@ _LOOKS_AT_REST, _BETWEEN_LOOKS_S = 5, 0.5
 T = TypeVar("T")
 
 
+def request_to_paste(api_url: str, api_key: str) -> str:
+    """Return commands for a shell that send a mail."""
+    body = '{"channel": "email", "recipient": "ada@example.org", "subject": "Hello", "message": "It works."}'
+    return f"""export KEY={api_key}
+  curl -i {api_url}{NOTIFICATIONS} -H "Authorization: Bearer $KEY" \\
+    -H 'Content-Type: application/json' \\
+    -d '{body}'"""
+
+
 class UnmetError(Exception):
     """Something expected did not happen in time, or was not as expected."""
 
@@ -23,9 +32,10 @@ class UnmetError(Exception):
 class Client:
     """One end, reached by HTTP; a context manager that closes its connections."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, *, api_key: str | None = None) -> None:
         self.base_url = base_url
-        self.http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+        self.http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False, headers=headers)
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from infra.local.background import LOCAL_DIR, ended_by_signals
-from infra.local.clients import Mailbox, Producer, Receiver, UnmetError
+from infra.local.clients import Mailbox, Producer, Receiver, UnmetError, request_to_paste
 from infra.local.errors import LocalStackError
 from infra.local.kafka import delete_topics
 from infra.local.stack import Ports, Stack
@@ -86,8 +86,12 @@ def tell(stack: Stack, console: Console) -> list[Promise]:
     """Play all chapters; one that goes wrong is a promise that did not hold, and the story goes on."""
     promises: list[Promise] = []
     urls = stack.urls
+    say(
+        console,
+        f"\nFor as long as the story lasts, from another terminal:\n  {request_to_paste(urls['api'], stack.api_key)}",
+    )
     with (
-        Producer(urls["api"]) as api,
+        Producer(urls["api"], api_key=stack.api_key) as api,
         Mailbox(urls["mail"]) as mailbox,
         Receiver(urls["receiver"]) as receiver,
         progress_display(console) as display,

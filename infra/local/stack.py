@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from infra.local import callers
 from infra.local.errors import LocalStackError
 from infra.local.kafka import Kafka, create_topics, is_reachable
 from infra.local.ports import is_free, port_from_environment
@@ -208,6 +209,8 @@ class Stack:
             "SMTP_FROM": self._environ.get("SMTP_FROM") or "notifications@example.org",
             "WEBHOOK_SECRETS": self._secret("WEBHOOK_SECRETS", "webhook-secret", "whsec_"),
             "SECRETS_KEYS": self._secret("SECRETS_KEYS", "secrets-key", "k1:"),
+            "JWT_KEYS": self._secret("JWT_KEYS", "jwt-key", "k1:"),
+            "TEST_WEBHOOK": self._environ.get("TEST_WEBHOOK") or "on",
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # the receiver; every other private address stays refused
             "NOTIFICATION_WEBHOOK_URL": f"http://127.0.0.1:{self.ports.receiver}/hooks/default",
         }
@@ -216,10 +219,21 @@ class Stack:
         """The operator's value of a variable, or one made once for this data directory: prefix and 32 random bytes."""
         if given := self._environ.get(variable):
             return given
-        kept = self.data_dir / file
+        return self._kept(file, lambda: prefix + base64.b64encode(secrets.token_bytes(32)).decode())
+
+    @property
+    def api_key(self) -> str:
+        """The key that this stack's own clients call with. Raises LocalStackError before the services were started."""
+        return self._kept("api-key", _not_made)
+
+    def _kept(self, name: str, make: Callable[[], str]) -> str:
+        """A secret that was made once for this data directory."""
+        kept = self.data_dir / name
         if not kept.exists():
-            kept.touch(mode=0o600)
-            kept.write_text(prefix + base64.b64encode(secrets.token_bytes(32)).decode())
+            secret, unfinished = make(), kept.with_suffix(".new")
+            unfinished.touch(mode=0o600)
+            unfinished.write_text(secret)
+            unfinished.replace(kept)
         return kept.read_text()
 
     def _postgres(self) -> None:
@@ -231,6 +245,7 @@ class Stack:
             self.postgres.drop_database(DATABASE)
             self.postgres.create_database(DATABASE)
             self.postgres.install_schema(DATABASE)
+            (self.data_dir / "api-key").unlink(missing_ok=True)  # it was of another database
             applied.write_text(digest)
         elif applied.read_text() != digest:
             raise LocalStackError(
@@ -260,9 +275,10 @@ class Stack:
 
     def _services(self) -> None:
         began = time.monotonic()
+        environ = self.service_environ()
         for name in SERVICES:
             self.services[name] = self._python(name, [name]).start()
-        environ = self.service_environ()
+        self._kept("api-key", lambda: callers.make_key(environ, self.data_dir))  # while they start
         for name, variable in SERVICES.items():
             self.services[name].wait_healthy(_ready_url(environ[variable]), timeout_s=_READY_TIMEOUT_S)
             self._ready(name, environ[variable], began)
@@ -274,6 +290,10 @@ class Stack:
 
     def _ready(self, name: str, port: int | str, began: float) -> None:
         self._say(f"  {name:<32} ready after {time.monotonic() - began:4.1f} s   port {port}")
+
+
+def _not_made() -> str:
+    raise LocalStackError("The stack's API key is made when its services start.")
 
 
 def topic_partitions(environ: Mapping[str, str]) -> int:

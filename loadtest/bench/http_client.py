@@ -39,13 +39,14 @@ class Answers:
             raise BenchError(f"answers by status: {dict(self.statuses)}; expected only {status}")
 
 
-def post(path: str, body: bytes, *, content_type: str = "application/json") -> bytes:
+def post(path: str, body: bytes, *, content_type: str = "application/json", api_key: str | None = None) -> bytes:
     """Return a whole POST as it goes over the wire."""
     lines = [
         f"POST {path} HTTP/1.1",
         "Host: 127.0.0.1",
         f"Content-Type: {content_type}",
         f"Content-Length: {len(body)}",
+        *([f"Authorization: Bearer {api_key}"] if api_key else ()),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + body
 

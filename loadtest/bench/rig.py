@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 import psycopg
 
+from infra.local import callers
 from infra.local.kafka import Kafka
 from infra.local.ports import free_port
 from infra.local.postgres import Postgres
@@ -48,6 +49,13 @@ class Rig:
         self.directory, self.plan = directory, plan
         self.supervisor = Supervisor(directory / "logs")
         self._processes = 0
+        self._api_key = ""
+
+    @property
+    def api_key(self) -> str:
+        """A key that the API of any installation takes."""
+        assert self.postgres  # noqa: S101 - with it the key is made
+        return self._api_key
 
     @cached_property
     def postgres(self) -> Postgres:
@@ -56,6 +64,8 @@ class Rig:
         server.start()
         server.create_database(TEMPLATE)
         server.install_schema(TEMPLATE)
+        environ = self.environ(DATABASE_URL=server.dsn(TEMPLATE))
+        self._api_key = callers.make_key(environ, self.directory, tenant="default")  # as the rows that stages lay down
         if not self.plan.quick:
             _make_wal_files(server)
         return server
@@ -201,6 +211,7 @@ class Installation:
             "SMTP_FROM": "notifications@example.org",
             "WEBHOOK_SECRETS": SECRET,
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            **callers.WITHOUT_LIMITS,
             **others,
         }
 

@@ -12,6 +12,7 @@ import { profiles } from "./profiles.js";
 
 const TARGET = (__ENV.TARGET_URL || "http://localhost:8080").replace(/\/+$/, "");
 const HOOKS = (__ENV.HOOK_URLS || "").split(",").map((url) => url.trim()).filter(Boolean);
+const CREDENTIAL = __ENV.API_KEY ? { Authorization: "Bearer " + __ENV.API_KEY } : {};
 const PATH = TARGET + "/api/v1/notifications";
 const KEYS = 1000;
 const UNIT_S = 1000; // k6 takes whole numbers of starts per time unit; so batches can be rarer than one a second
@@ -127,7 +128,7 @@ export function follow() {
   const url = PATH + "/" + answer.json("id");
   while (Date.now() < until) {
     sleep(POLL_S);
-    const found = http.get(url, { responseType: "text", timeout, tags: { name: "follow" } });
+    const found = http.get(url, { headers: CREDENTIAL, responseType: "text", timeout, tags: { name: "follow" } });
     if (found.status === 200 && found.json("status") === "sent") {
       const attempts = found.json("attempts");
       receiverMs.add(Date.parse(attempts[attempts.length - 1].ended_at) - Date.parse(found.json("created_at")));
@@ -139,7 +140,7 @@ export function follow() {
 }
 
 function post(url, body, items, responseType = "none") {
-  const headers = { "Content-Type": "application/json" };
+  const headers = { "Content-Type": "application/json", ...CREDENTIAL };
   if (Math.random() < mix.keyed_share) headers["Idempotency-Key"] = key();
   const answer = http.post(url, body, { headers, timeout, responseType, tags: { name: url.slice(TARGET.length) } });
   if (answer.status === 202) accepted.add(items);

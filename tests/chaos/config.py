@@ -20,6 +20,7 @@ class Config:
     hooks_port: int
     smtp_port: int
     secret: str
+    api_key: str
     began_at: float  # the load begins
     ends_at: float  # the load ends
     heal_at: float  # receivers answer well from now on

@@ -32,15 +32,16 @@ Answer = tuple[int, dict[str, str], bytes]
 class Client:
     """One kept connection. `post` returns None when nobody knows what became of the request."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, api_key: str) -> None:
         parts = urlsplit(url)
+        self._credential = {"Authorization": f"Bearer {api_key}"}
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._conn: http.client.HTTPConnection | None = None
         self.unsent = False  # the last failure came before the first byte went out
 
     def call(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Answer | None:
         """Send one request and read its answer."""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = self._credential | ({"Content-Type": "application/json"} if body is not None else {})
         if key:
             headers["Idempotency-Key"] = key
         self.unsent = True
@@ -72,7 +73,7 @@ class Producer:
     def __init__(self, config: Config, ledger: Ledger, drawer: Drawer, rng: Random, number: int) -> None:
         self._config, self._ledger, self._rng, self._number = config, ledger, rng, number
         self._requests = drawer.requests()
-        self._client = Client(config.api_url)
+        self._client = Client(config.api_url, api_key=config.api_key)
         self._cancels: list[tuple[float, int, str]] = []
         self._counter = itertools.count()
 

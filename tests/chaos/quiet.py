@@ -48,7 +48,7 @@ def wait_for_quiet(world: World) -> Quiet:
     """Return once everything is at rest, or time is up; replay by the API what is planned far ahead."""
     quiet, began = Quiet(), now()
     moved_at = began
-    client = Client(world.topology.api_url)
+    client = Client(world.topology.api_url, api_key=world.topology.key.text)
     while now() - began < QUIET_WITHIN_S or (now() - moved_at < _STANDSTILL_S and now() - began < _PATIENCE_S):
         try:
             left = world.rows(_OPEN)[0]

@@ -105,6 +105,7 @@ class Run:
             hooks_port=topology.ports["hooks"],
             smtp_port=topology.ports["smtp"],
             secret=topology.secret,
+            api_key=topology.key.text,
             began_at=began_at,
             ends_at=ends_at,
             heal_at=ends_at,

@@ -130,7 +130,7 @@ class Stage:
         self.hosts = {name: [one.host for one in plan.destinations if one.behaviour == name] for name in _BEHAVIOURS}
         self.config = Config(
             0, topology.api_url, topology.ports["hooks"], topology.ports["smtp"], topology.secret,
-            now(), now() + _FAR_S, now() + _FAR_S, 0.0, 1,
+            topology.key.text, now(), now() + _FAR_S, now() + _FAR_S, 0.0, 1,
         )  # fmt: skip
         self.config.save(self.run_dir)
         self.ledger = self._run.enter_context(Ledger(self.run_dir / "ledgers" / "faults.jsonl"))

@@ -14,10 +14,15 @@ from typing import Self
 
 import psycopg
 
+from api_service import api_keys
+from api_service.accept import DEFAULT_TENANT
+from infra.local.callers import WITHOUT_LIMITS
 from infra.local.kafka import Kafka, create_topics
 from infra.local.ports import free_port
 from infra.local.postgres import Postgres
 from infra.local.processes import ManagedProcess, Supervisor
+from shared.db import api_keys as keys_table
+from shared.db.api_keys import NewApiKey
 from shared.records import Topics
 from tests.chaos import watching
 from tests.chaos.proxy import Proxy
@@ -72,6 +77,7 @@ class Topology:
         self.postgres = Postgres(self.run_dir / "postgres", self.supervisor, settings={"log_lock_waits": "off"})
         self.kafka = Kafka(self.run_dir / "kafka", self.supervisor)
         self.ports = {name: free_port() for name in (*SERVICES, "hooks", "smtp")}
+        self.key = api_keys.make()
         self.secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
         self.services: dict[str, ManagedProcess] = {}
         self.receivers: dict[str, ManagedProcess] = {}
@@ -107,6 +113,7 @@ class Topology:
         return {
             **os.environ,
             **HURRIED,
+            **WITHOUT_LIMITS,
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONFAULTHANDLER": "1",
             "DATABASE_URL": self.database_url_for(service),
@@ -187,6 +194,8 @@ class Topology:
         self.postgres.install_schema(DATABASE)
         with psycopg.connect(self.postgres.dsn(DATABASE), autocommit=True) as conn:
             watching.install(conn)
+            scopes = ("send", "read", "admin")
+            keys_table.add(conn, NewApiKey(self.key.id, DEFAULT_TENANT, self.key.sha256, "chaos", scopes, "chaos"))
 
     def make_topics(self) -> None:
         """Make the topics."""

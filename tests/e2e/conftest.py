@@ -31,7 +31,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def client(stack: Stack) -> Iterator["Client"]:
     """A client of the stack."""
-    with httpx.Client(base_url=stack.urls["api"], timeout=10, trust_env=False) as http:
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    with httpx.Client(base_url=stack.urls["api"], timeout=10, trust_env=False, headers=headers) as http:
         yield Client(stack, http)
 
 

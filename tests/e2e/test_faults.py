@@ -31,6 +31,7 @@ class Producer(threading.Thread):
     def __init__(self, client: Client, path: str, *, batches: int, size: int, pause_s: float) -> None:
         super().__init__(daemon=True)
         self._api, self._hook = client.stack.urls["api"], client.hook(path)
+        self._credential = {"Authorization": f"Bearer {client.stack.api_key}"}
         self._batches, self._size, self._pause_s = batches, size, pause_s
         self.ids: list[str] = []
         self.refused = 0
@@ -43,7 +44,7 @@ class Producer(threading.Thread):
 
     def _post(self) -> list[str]:
         items = [{"channel": "webhook", "recipient": self._hook, "message": f"number {n}"} for n in range(self._size)]
-        key = {"Idempotency-Key": uuid4().hex}
+        key = {"Idempotency-Key": uuid4().hex, **self._credential}
         while True:
             try:
                 answer = httpx.post(

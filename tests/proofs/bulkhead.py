@@ -123,7 +123,7 @@ def phases(running: Lab, *, warm_s: float, calm_s: float, hang_s: float, per_s: 
         return {"channel": "webhook", "recipient": running.url(n), "message": "x" * 200}
 
     pid = running.stack.services["delivery_consumer"].pid
-    with Sampler(lambda: rss_mib(pid)) as rss, Load(running.api_port, make, per_s=per_s) as load:
+    with Sampler(lambda: rss_mib(pid)) as rss, Load(running.entrance, make, per_s=per_s) as load:
         sleep(warm_s)
         calm_at = time()
         say("calm")

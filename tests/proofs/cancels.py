@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tests.arguments import at_least, more_than_0
-from tests.proofs.lab import Lab, RunError, bounded, lab, parser, say
+from tests.proofs.lab import Entrance, Lab, RunError, bounded, lab, parser, say
 from tests.proofs.load import NOTIFICATIONS, Api, NoAnswerError, RefusedError
 from tests.proofs.report import Report
 
@@ -47,7 +47,7 @@ class Answer:
 class Race:
     """Cancels that wait for their instant, and what was answered to those that were sent."""
 
-    port: int
+    entrance: Entrance
     give_up_at: float
     waiting: list[tuple[float, int, str, str]] = field(default_factory=list)  # when, number, id, mode
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Race:
 
     def work(self) -> None:
         """One client: cancel what is due until nothing is left."""
-        api = Api(self.port)
+        api = Api(self.entrance)
         while (due := self._next()) is not None:
             at, id_, mode = due
             self.late_s.append(time.time() - at)
@@ -105,7 +105,7 @@ class Race:
 
 def accept_batches(running: Lab, race: Race, *, count: int, per_s: float, rng: random.Random) -> None:
     """Accept at a steady rate, or as fast as cancels can be sent in time, and plan each one's cancel."""
-    api, next_at = Api(running.api_port), time.time()
+    api, next_at = Api(running.entrance), time.time()
     for first in range(0, count, _BATCH):
         time.sleep(max(0.0, next_at - time.time()))
         while race.lag_s() > _LAG_S and time.time() < race.give_up_at:
@@ -233,7 +233,7 @@ def run_race(running: Lab, *, count: int, per_s: float, seed: int) -> tuple[Race
     """Accept, cancel and kill."""
     rng = random.Random(seed)
     running.behave(200, delay_s=0.05)  # so that a kill meets some under way
-    race = Race(running.api_port, give_up_at=time.time() + count / per_s * 10 + 120)
+    race = Race(running.entrance, give_up_at=time.time() + count / per_s * 10 + 120)
     stop, kills = threading.Event(), Counter[str]()
     clients = [threading.Thread(target=race.work, daemon=True) for _ in range(_CLIENTS)]
     killer = threading.Thread(target=kill_in_turn, args=(running, stop, random.Random(seed + 1), kills), daemon=True)

@@ -133,7 +133,7 @@ def main(argv: list[str]) -> int:
         environ = {"API_WORKERS": "2", "KAFKA_TOPIC_PARTITIONS": "4", "RETRY_LADDER_S": chosen.ladder}
         environ["DLQ_POLL_S"] = str(chosen.dlq_poll_s)
         with lab(environ, origins=chosen.origins, keep_logs=chosen.keep_logs) as running:
-            api = Api(running.api_port)
+            api = Api(running.entrance)
             warm(running, api)
             fail_together(running, api, chosen.count, random.Random(chosen.seed))
             for attempt in range(1, chosen.heal_after + 2):

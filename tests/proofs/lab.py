@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import click
 import orjson
 import psycopg
 
+from infra.local.callers import WITHOUT_LIMITS
 from infra.local.errors import LocalStackError
 from infra.local.ports import free_port
 from infra.local.stack import DATABASE, Ports, Stack
@@ -31,6 +32,13 @@ class RunError(Exception):
     """The proof could not be carried through: it neither held nor failed."""
 
 
+class Entrance(NamedTuple):
+    """What a client of the API needs."""
+
+    port: int
+    key: str
+
+
 class Lab:
     """A running stack in a directory of its own, and a receiver that listens on `origins` loopback addresses."""
 
@@ -40,9 +48,9 @@ class Lab:
         self.port, self._control_port = free_port(), free_port()
 
     @property
-    def api_port(self) -> int:
-        """Where the API listens."""
-        return self.stack.ports.api
+    def entrance(self) -> "Entrance":
+        """Where the API listens, and what opens it."""
+        return Entrance(self.stack.ports.api, self.stack.api_key)
 
     def url(self, number: int) -> str:
         """The webhook URL of the origin with this number, counted round."""
@@ -108,7 +116,7 @@ def lab(environ: dict[str, str], *, origins: int = 1, keep_logs: str | None = No
     directory = Path(tempfile.mkdtemp(prefix="proof-"))
     started = time.monotonic()
     try:
-        with Stack(directory, Ports.choose({}), environ=environ, say=lambda _: None) as stack:
+        with Stack(directory, Ports.choose({}), environ=WITHOUT_LIMITS | environ, say=lambda _: None) as stack:
             running = Lab(stack, origins=origins)
             running.start_receiver()
             say(f"the stack is up after {time.monotonic() - started:.1f} s")

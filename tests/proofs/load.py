@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import orjson
 
-from tests.proofs.lab import RunError
+from tests.proofs.lab import Entrance, RunError
 
 NOTIFICATIONS = "/api/v1/notifications"
 _TIMEOUT_S = 10.0
@@ -31,8 +31,9 @@ class RefusedError(RunError):
 class Api:
     """One connection to the API, made anew when it was lost; for one thread."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, entrance: Entrance) -> None:
+        self._port = entrance.port
+        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {entrance.key}"}
         self._connection: http.client.HTTPConnection | None = None
 
     def request(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
@@ -41,7 +42,7 @@ class Api:
             self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)
         content = None if body is None else orjson.dumps(body)
         try:
-            self._connection.request(method, path, content, {"Content-Type": "application/json", **headers})
+            self._connection.request(method, path, content, {**self._headers, **headers})
             answer = self._connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -104,8 +105,10 @@ class Load:
     The rate is kept by the clock, not by the answers: requests held up by an outage follow at once when it ends.
     """
 
-    def __init__(self, port: int, make: Callable[[int], dict[str, Any]], *, per_s: float, clients: int = 8) -> None:
-        self._port, self._make, self._per_s, self._clients = port, make, per_s, clients
+    def __init__(
+        self, entrance: Entrance, make: Callable[[int], dict[str, Any]], *, per_s: float, clients: int = 8
+    ) -> None:
+        self._entrance, self._make, self._per_s, self._clients = entrance, make, per_s, clients
         self._numbers = itertools.count()
         self._stop = threading.Event()
         self._run = uuid.uuid4().hex
@@ -129,7 +132,7 @@ class Load:
             thread.join(timeout=40)
 
     def _work(self) -> None:
-        api = Api(self._port)
+        api = Api(self._entrance)
         for n in self._numbers:
             due_at = self._began_at + n / self._per_s
             if self._stop.wait(max(0.0, due_at - time.time())):

@@ -64,7 +64,7 @@ class Loss:
         """More than a few caches' worth, of every partition of the webhook topic."""
         topic = next(topic for topic in self.topics if topic.endswith(".webhook"))
         with self._stopped():
-            api = Api(self.lab.api_port)
+            api = Api(self.lab.entrance)
             began = time.monotonic()
             while min(sizes_mib(self.lab, topic)) < self.mib:
                 if time.monotonic() - began > 300:
@@ -249,7 +249,7 @@ def run_losses(report: Report, running: Lab, *, per_s: float, mib: float, sweep_
         return {"channel": "webhook", "recipient": running.url(0 if n % 20 == 0 else 1 + n % 9), "message": str(n)}
 
     running.behave(404, hosts=[_FAILING])
-    with Load(running.api_port, make, per_s=per_s) as load:
+    with Load(running.entrance, make, per_s=per_s) as load:
         loss = Loss(running, load, mib=mib, sweep_after_s=sweep_after_s, rng=random.Random(seed))
         time.sleep(5)
         measure(report, loss, "topics", loss.delete_topics, must_bite=True)

@@ -168,7 +168,7 @@ def run_trials(running: Lab, parts: list[str], *, times: int, per_s: float, seed
     def make(n: int) -> dict[str, object]:
         return {"channel": "webhook", "recipient": running.url(0 if n % 10 == 0 else 1 + n % 19), "message": str(n)}
 
-    with Load(running.api_port, make, per_s=per_s) as load:
+    with Load(running.entrance, make, per_s=per_s) as load:
         trials = Trials(running, load)
         time.sleep(5)
         for part in parts:

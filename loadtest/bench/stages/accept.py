@@ -88,7 +88,9 @@ class HttpServer:
 
 def _single(rig: Rig, plan: Plan) -> list[Contender]:
     installation = rig.installation("accept_single")
-    requests = [post(PATH, orjson.dumps(item)) for item in items(plan.seed, 500, channels=CHANNELS)]
+    requests = [
+        post(PATH, orjson.dumps(item), api_key=rig.api_key) for item in items(plan.seed, 500, channels=CHANNELS)
+    ]
     seconds = plan.pick(8.0, 0.5)
 
     def server(name: str, what: str, *exchange: str, module: str | None = None) -> Contender:
@@ -121,7 +123,7 @@ def _batch(rig: Rig, plan: Plan) -> list[Contender]:
     installation = rig.installation("accept_batch")
     bodies = batches(plan.seed, count=plan.pick(8, 2), size=BATCH_ITEMS, channels=CHANNELS)
     path = f"{PATH}/batch"
-    requests = [post(path, body) for body in bodies]
+    requests = [post(path, body, api_key=rig.api_key) for body in bodies]
 
     def copy(connections: int) -> Contender:
         return CopyBatches(

@@ -123,7 +123,8 @@ class Accepting(Step):
             bodies = [orjson.dumps(item) for item in items(seed, 500, channels=CHANNELS)]
         else:
             bodies = batches(seed, count=8, size=self._size, channels=CHANNELS)
-        requests = [post(PATH if single else f"{PATH}/batch", body) for body in bodies]
+        path, api_key = PATH if single else f"{PATH}/batch", self.installation.rig.api_key
+        requests = [post(path, body, api_key=api_key) for body in bodies]
         connections = CONNECTIONS if single else BATCH_CONNECTIONS
         with self.installation.running("api_service", API_WORKERS="1") as api:
             answers = uvloop.run(drive(api.port, requests, connections=connections, count=self.count // self._size))

@@ -21,7 +21,7 @@ def _accept(rig: Rig, plan: Plan) -> list[Contender]:
             installation,
             f"accept × {count}",
             f"API_WORKERS={count}, batches of {BATCH_ITEMS}",
-            [post(f"{PATH}/batch", body) for body in bodies],
+            [post(f"{PATH}/batch", body, api_key=rig.api_key) for body in bodies],
             connections=2 * count,
             seconds=plan.pick(8.0, 0.5),
             work_per_answer=BATCH_ITEMS,

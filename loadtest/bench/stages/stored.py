@@ -90,7 +90,7 @@ def _contender(stage: str, installation: Installation, plan: Plan, *, which: str
         installation,
         name,
         f"POST {path}",
-        [post(path, body) for body in bodies],
+        [post(path, body, api_key=installation.rig.api_key) for body in bodies],
         connections=connections,
         seconds=plan.pick(8.0, 0.5),
         work_per_answer=size,

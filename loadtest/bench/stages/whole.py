@@ -44,7 +44,12 @@ class Scene:
     def singles(self) -> list[bytes]:
         """Return requests of one notification each."""
         wanted = items(self.plan.seed, 500, channels=("webhook",), url=self.received.url)
-        return [post(self.running.path, orjson.dumps(item)) for item in wanted]
+        return [post(self.running.path, orjson.dumps(item), api_key=self.api_key) for item in wanted]
+
+    @property
+    def api_key(self) -> str:
+        """What the API takes; a peer has no use for it."""
+        return self.pipeline.installation.rig.api_key
 
     def wait_received(self, count: int) -> None:
         """Return once so many different ones have come."""
@@ -71,7 +76,9 @@ class Measured:
         with receivers(self._pipeline.installation.rig) as received, self._pipeline.running() as running:
             wait_at_rest(pid for name, pids in running.processes.items() if name not in _SERVERS for pid in pids)
             scene, size = Scene(self._pipeline, running, received, self._plan), self._plan.pick(1_000, 50)
-            requests = [post(running.batch_path, body) for body in scene.bodies(count=1, size=size)]
+            requests = [
+                post(running.batch_path, body, api_key=scene.api_key) for body in scene.bodies(count=1, size=size)
+            ]
             uvloop.run(drive(running.port, requests, connections=1, count=1))
             scene.wait_received(size)
             scene.wait_recorded()
@@ -91,7 +98,9 @@ class Throughput:
     def __call__(self, scene: Scene) -> Sample:
         """Measure once."""
         running, count = scene.running, self._batches * BATCH_ITEMS
-        requests = [post(running.batch_path, body) for body in scene.bodies(count=8, size=BATCH_ITEMS)]
+        requests = [
+            post(running.batch_path, body, api_key=scene.api_key) for body in scene.bodies(count=8, size=BATCH_ITEMS)
+        ]
         meter, began = Meter(running.processes), time.perf_counter()
         answers = uvloop.run(drive(running.port, requests, connections=_CONNECTIONS, count=self._batches))
         answers.expect(202)

@@ -19,8 +19,8 @@ from tests.chaos.smtp import MailServer
 
 KEY = b"0123456789abcdef0123456789abcdef"
 CONFIG = Config(
-    seed=1, api_url="", hooks_port=20_000, smtp_port=0, secret="whsec_" + base64.b64encode(KEY).decode(), began_at=0.0,
-    ends_at=0.0, heal_at=float("inf"), rate=1.0, producers=1,
+    seed=1, api_url="", hooks_port=20_000, smtp_port=0, secret="whsec_" + base64.b64encode(KEY).decode(), api_key="",
+    began_at=0.0, ends_at=0.0, heal_at=float("inf"), rate=1.0, producers=1,
 )  # fmt: skip
 DATA = {"id": "n1", "subject": None, "message": "0-1-2 hello", "payload": {"b": 1, "a": 2}, "metadata": {}}
 

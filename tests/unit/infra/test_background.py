@@ -116,9 +116,12 @@ def test_a_running_stack_is_asked_part_by_part(
 
 def test_the_request_to_paste_goes_where_the_api_is() -> None:
     """With a word about why it is not where the documentation says."""
-    text = command_line.described(State("ready", 7, URLS, notes=["8080 was taken, so the API is at 22348."]))
+    state = State("ready", 7, URLS, api_key="nk_live_1_2", notes=["8080 was taken, so the API is at 22348."])
+    text = command_line.described(state)
 
     assert "curl -i http://127.0.0.1:22348/api/v1/notifications" in text
+    assert "export KEY=nk_live_1_2\n" in text
+    assert "nk_live" not in repr(state)
     assert "  8080 was taken, so the API is at 22348.\n" in text
 
 
