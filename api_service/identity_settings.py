@@ -1,5 +1,6 @@
 """What the API reads about who may call it."""
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -36,9 +37,17 @@ class IdentitySettings:
     serves_test_webhook: bool  # TEST_WEBHOOK
 
 
-def read_identity(env: Environment) -> IdentitySettings:
-    """Read who may call."""
-    mode = env.choice("AUTH_MODE", AuthMode.OPEN, AuthMode)
+def read_identity(env: Environment, *, bind_host: str) -> IdentitySettings:
+    """Read who may call; `bind_host` is where the API will listen."""
+    mode = env.choice("AUTH_MODE", AuthMode.KEYS, AuthMode)
+    everywhere = env.switch("AUTH_OPEN_ON_ALL_ADDRESSES", default=False)
+    if mode is AuthMode.OPEN and not everywhere and is_public(bind_host):
+        env.refuse(
+            "AUTH_MODE",
+            mode.value,
+            "keys, or BIND_HOST a loopback or private address: with open, whoever reaches "
+            f"{bind_host} may send (AUTH_OPEN_ON_ALL_ADDRESSES=yes permits it)",
+        )
     tenant = env.optional_text("REGISTRATION_TENANT")
     if tenant is not None and not _TENANT.fullmatch(tenant):
         env.refuse("REGISTRATION_TENANT", tenant, "the id of a tenant: lower case letters, digits, - and _")
@@ -50,6 +59,18 @@ def read_identity(env: Environment) -> IdentitySettings:
         metrics_token=env.secret("METRICS_TOKEN", at_least=MIN_SECRET_BYTES),
         serves_test_webhook=_read_test_webhook(env, mode),
     )
+
+
+def is_public(host: str) -> bool:
+    """Say whether others than this machine and a private network could reach an address that is listened on."""
+    if host == "localhost":
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_unspecified or not (address.is_loopback or address.is_private)
 
 
 def _read_keys(env: Environment) -> tuple[NamedKey, ...]:

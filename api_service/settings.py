@@ -46,12 +46,13 @@ class ApiSettings:
 
 def read_settings(env: Environment) -> ApiSettings:
     """Read the settings; PORT is accepted where API_PORT is not set."""
+    service = read_service(env, port_variable="API_PORT", port=env.integer("PORT", 8080, low=1, high=65535))
     return ApiSettings(
-        service=read_service(env, port_variable="API_PORT", port=env.integer("PORT", 8080, low=1, high=65535)),
+        service=service,
         topic_prefix=read_topic_prefix(env),
         workers=env.integer("API_WORKERS", len(os.sched_getaffinity(0)), low=1, high=64),
         threads=env.integer("API_THREADS", 4, low=1, high=64),
-        identity=read_identity(env),
+        identity=read_identity(env, bind_host=service.bind_host),
         default_webhook_url=_read_default_url(env),
         secrets_keys=read_secrets_keys(env),
         allowed_networks=env.networks("WEBHOOK_ALLOWED_NETWORKS"),

@@ -209,6 +209,7 @@ class Stack:
             "SMTP_FROM": self._environ.get("SMTP_FROM") or "notifications@example.org",
             "WEBHOOK_SECRETS": self._secret("WEBHOOK_SECRETS", "webhook-secret", "whsec_"),
             "SECRETS_KEYS": self._secret("SECRETS_KEYS", "secrets-key", "k1:"),
+            "AUTH_MODE": self._environ.get("AUTH_MODE") or "keys",
             "JWT_KEYS": self._secret("JWT_KEYS", "jwt-key", "k1:"),
             "TEST_WEBHOOK": self._environ.get("TEST_WEBHOOK") or "on",
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # the receiver; every other private address stays refused

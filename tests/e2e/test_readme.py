@@ -1,5 +1,6 @@
 """The README's commands do what it says, as they are printed."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,8 @@ def run(client: Client, command: str) -> str:
     """Run a command line against the stack; an answer of 4xx or 5xx fails it."""
     at_port = command.replace("http://localhost:8080", client.stack.urls["api"])
     script = f"set -e; curl() {{ command curl --silent --show-error --fail --noproxy '*' \"$@\"; }}\n{at_port}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    environ = {**os.environ, "KEY": client.stack.api_key}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -26,11 +28,12 @@ def run(client: Client, command: str) -> str:
 def test_every_command_of_the_readme_works(client: Client) -> None:
     """Mails arrive, the webhook arrives signed, a repeat is answered as before, the lists list."""
     answers = [run(client, command) for command in COMMANDS]
-    again = run(client, COMMANDS[1])
+    again = run(client, COMMANDS[2])
 
-    mail, webhook, batch, lists = answers
+    mail, status, webhook, batch, lists = answers
     assert all("202" in answer.splitlines()[0] for answer in (mail, webhook, batch))
     assert "Idempotent-Replayed: true" in again
+    assert re.search(r'"id":"([0-9a-f-]{36})"', status)[1] in mail  # type: ignore[index]
     assert lists.count('"has_more":false') == 2
     sent = re.findall(r'"id":"([0-9a-f-]{36})"', mail + webhook + batch)
     assert len(sent) == 4
@@ -38,6 +41,20 @@ def test_every_command_of_the_readme_works(client: Client) -> None:
         client.wait_for(notification_id, "sent")
     (received,) = client.receiver("/received", path="/hooks/default")["data"]
     assert (received["id"], received["signature"]) == (sent[1], "ok")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_without_the_key_the_answer_says_what_is_missing(client: Client) -> None:
+    """401, in words that a stranger can act on."""
+    command = COMMANDS[0].replace("http://localhost:8080", client.stack.urls["api"])
+    environ = {name: value for name, value in os.environ.items() if name != "KEY"}
+    done = subprocess.run(
+        ["bash", "-c", f"curl() {{ command curl --silent --noproxy '*' \"$@\"; }}\n{command}"],
+        capture_output=True, text=True, timeout=30, check=False, env=environ,
+    )  # fmt: skip
+
+    assert "401" in done.stdout.splitlines()[0]
+    assert "send an API key, as in Authorization: Bearer nk_live_" in done.stdout
 
 
 def test_the_readme_names_only_targets_and_pages_there_are(client: Client) -> None:

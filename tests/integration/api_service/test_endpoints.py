@@ -28,7 +28,7 @@ from shared.model import Outcome, uuid7
 from shared.records import decode_record
 from shared.secrets import Keyring
 from shared.settings import Environment
-from tests.integration.api_service.conftest import SECRETS_KEYS
+from tests.integration.api_service.conftest import OPEN, SECRETS_KEYS
 from tests.integration.api_service.tenants import OWNER, accepted, body_of, claim
 from tests.servers import Database
 
@@ -170,7 +170,7 @@ def test_any_other_host_is_taken(client: FlaskClient, url: str) -> None:
 
 def test_operators_may_allow_a_private_network(database: Database, tmp_path: Path) -> None:
     """And that one alone."""
-    environ = database.environ_of("api_service") | {"SECRETS_KEYS": SECRETS_KEYS}
+    environ = database.environ_of("api_service") | OPEN | {"SECRETS_KEYS": SECRETS_KEYS}
     settings = read_settings(Environment(environ | {"WEBHOOK_ALLOWED_NETWORKS": "10.20.0.0/16"}))
     app = wsgi.build(settings, tmp_path)
     try:

@@ -15,7 +15,7 @@ from api_service.routing import scope_of
 from api_service.settings import read_settings
 from shared.model import uuid7
 from shared.settings import Environment
-from tests.integration.api_service.conftest import SECRETS_KEYS
+from tests.integration.api_service.conftest import OPEN, SECRETS_KEYS
 from tests.integration.api_service.tenants import NOTIFICATIONS, ClientOf, Things, accepted, body_of, furnish, state
 from tests.servers import Database
 
@@ -34,7 +34,7 @@ def app(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> I
     Without limits: these tests ask for more in a second than anybody may.
     """
     url = database.dsn_of(request.param) if request.param else database.dsn
-    environ = {"DATABASE_URL": url, "SECRETS_KEYS": SECRETS_KEYS, "ENABLE_RATE_LIMITING": "false"}
+    environ = OPEN | {"DATABASE_URL": url, "SECRETS_KEYS": SECRETS_KEYS, "ENABLE_RATE_LIMITING": "false"}
     app = wsgi.build(read_settings(Environment(environ)), tmp_path)
     yield app
     wsgi.close(app)

@@ -14,6 +14,7 @@ from api_service.settings import read_settings
 from shared.db.outbox import read
 from shared.records import decode_record
 from shared.settings import Environment
+from tests.integration.api_service.conftest import OPEN
 from tests.integration.api_service.tenants import NOTIFICATIONS, ClientOf, body_of
 from tests.name_server import NameServer
 from tests.servers import Database
@@ -32,7 +33,7 @@ def dns() -> Iterator[NameServer]:
 @pytest.fixture
 def app(database: Database, dns: NameServer, tmp_path: Path) -> Iterator[Flask]:
     """The API, which asks that server."""
-    environ = database.environ_of("api_service") | {"DNS_SERVERS": dns.place}
+    environ = database.environ_of("api_service") | OPEN | {"DNS_SERVERS": dns.place}
     app = wsgi.build(read_settings(Environment(environ)), tmp_path)
     yield app
     wsgi.close(app)

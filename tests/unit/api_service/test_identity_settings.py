@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from api_service.identity_settings import AuthMode, IdentitySettings
+from api_service import __main__ as service
+from api_service.identity_settings import AuthMode, IdentitySettings, is_public
 from api_service.settings import read_settings
 from shared.settings import Environment
 
@@ -26,23 +27,51 @@ def read(**values: str) -> tuple[IdentitySettings, list[str]]:
     return settings, [fault.variable for fault in env.faults]
 
 
-def test_where_callers_say_who_they_are_nothing_is_for_everybody() -> None:
+def test_by_default_callers_say_who_they_are() -> None:
     """Nobody joins by themselves, nobody signs in, and nothing is shown to everybody."""
-    settings, faults = read(AUTH_MODE="keys")
+    settings, faults = read()
 
     assert faults == []
     assert (settings.mode, settings.jwt_keys, settings.jwt_lifetime_s) == (AuthMode.KEYS, (), 86_400)
     assert (settings.registration_tenant, settings.metrics_token, settings.serves_test_webhook) == (None, None, False)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0", "8.8.8.8", "2a00:1450::1", "100.64.0.1"])
+def test_open_to_the_world_takes_a_second_switch(host: str) -> None:
+    """All addresses count as public: nobody knows what the machine has."""
+    assert is_public(host)
+    assert read(AUTH_MODE="open", BIND_HOST=host)[1] == ["AUTH_MODE"]
+    assert read(AUTH_MODE="open", BIND_HOST=host, AUTH_OPEN_ON_ALL_ADDRESSES="yes")[1] == []
+    assert read(AUTH_MODE="open", BIND_HOST=host, AUTH_OPEN_ON_ALL_ADDRESSES="no")[1] == ["AUTH_MODE"]
+    assert read(AUTH_MODE="keys", BIND_HOST=host)[1] == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "10.1.2.3", "192.168.0.9", "fd00::1", "169.254.1.1"])
+def test_open_to_a_closed_network_is_possible(host: str) -> None:
+    """This machine, or a private address."""
+    settings, faults = read(AUTH_MODE="Open", BIND_HOST=host)
+
+    assert (settings.mode, faults) == (AuthMode.OPEN, [])
+
+
+def test_open_is_said_loudly(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    """To people and to the log, with the address."""
+    settings = read_settings(Environment({"AUTH_MODE": "open", "BIND_HOST": "127.0.0.1"}))
+
+    service.tell_that_it_is_open(settings)
+
+    assert "AUTH_MODE=open" in capsys.readouterr().err
+    [line] = [record for record in caplog.records if record.message == "auth_mode_open"]
+    assert (line.levelname, line.__dict__["bind_host"]) == ("WARNING", "127.0.0.1")
+
+
 @pytest.mark.parametrize(
     ("values", "served"),
     [
-        ({}, True),
-        ({"AUTH_MODE": "keys"}, False),
-        ({"AUTH_MODE": "open"}, True),
-        ({"AUTH_MODE": "keys", "TEST_WEBHOOK": "on"}, True),
-        ({"AUTH_MODE": "open", "TEST_WEBHOOK": "off"}, False),
+        ({}, False),
+        ({"AUTH_MODE": "open", "BIND_HOST": "::1"}, True),
+        ({"TEST_WEBHOOK": "on"}, True),
+        ({"AUTH_MODE": "open", "BIND_HOST": "::1", "TEST_WEBHOOK": "off"}, False),
     ],
 )
 def test_the_test_receiver_is_served_where_nobody_is_asked(values: dict[str, str], served: bool) -> None:
