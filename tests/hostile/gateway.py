@@ -43,7 +43,8 @@ class Gateway:
 
     def requests(self) -> list[dict[str, object]]:
         """The lines of requests that the API has written."""
-        lines = [orjson.loads(line) for line in self.api.log_path.read_text().splitlines()]
+        text = self.api.log_path.read_text()
+        lines = [orjson.loads(line) for line in text.splitlines() if line.startswith("{")]  # not what people are told
         return [line for line in lines if line["event"] == "request"]
 
 
