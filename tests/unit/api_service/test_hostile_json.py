@@ -177,6 +177,10 @@ def test_row_09_fields_that_are_ours_to_set(app: Flask, client: FlaskClient, nam
     assert [error["pointer"] for error in problem(answer, 400, "validation_failed")["errors"]] == [f"/0/{name}"]
 
 
+IDS = ("01930e2a-7c1e-7000-8f3a-5b6c7d8e9f00", "ep_01930e2a7c1e70008f3a5b6c7d8e9f00", "0123456789abcdef")
+"""Of each form that there is: a UUID, an endpoint's, a key's."""
+
+
 def operations_with_a_body(client: FlaskClient) -> list[tuple[str, str]]:
     """Every method and path of the document that takes JSON objects of ours."""
     paths = orjson.loads(client.get("/openapi.json").data)["paths"]
@@ -196,7 +200,7 @@ def test_row_09_no_operation_passes_them_over(app: Flask, client: FlaskClient) -
     assert len(operations) >= 8
 
     for method, path in operations:
-        for id_ in ("01930e2a-7c1e-7000-8f3a-5b6c7d8e9f00", "ep_01930e2a7c1e70008f3a5b6c7d8e9f00"):
+        for id_ in IDS:
             whole = re.sub(r"\{[^}]+\}", id_, path)
             sent: Any = dict.fromkeys(OURS, "x") | (GOOD if "notifications" in path else {})
             answer = client.open(whole, method=method, json=[sent] if path.endswith("/batch") else sent)
