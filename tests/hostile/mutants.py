@@ -145,6 +145,15 @@ MUTANTS: tuple[Mutant, ...] = (
             'environ.get("HTTP_X_API_KEY") or environ.get("QUERY_STRING", "").partition("=")[2] or None\n',
         ),
     ),
+    _mutant(
+        "believed_for_an_hour", "26", f"{INTEGRATION}{API}/test_who_calls.py",
+        ("api_service.identity", "BELIEVED_S: Final = 4.0\n", "BELIEVED_S: Final = 3600.0\n"),
+        ("api_service.identity", "AWAY_S: Final = 60.0\n", "AWAY_S: Final = 3600.0\n"),
+    ),
+    _mutant(
+        "any_scope", "33", f"{INTEGRATION}{API}/test_who_calls.py",
+        ("api_service.callers", "    if scope not in caller.scopes:\n", "    if False:\n"),
+    ),
     # Mail
     _mutant(
         "control_characters_in_headers", "34", _MAIL,
@@ -241,6 +250,10 @@ MUTANTS: tuple[Mutant, ...] = (
             'FROM notifications WHERE id = %(id)s AND tenant_id = %(tenant_id)s"',
             'FROM notifications WHERE id = %(id)s"',
         ),
+    ),
+    _mutant(
+        "one_key_for_all_tenants", "30", f"{INTEGRATION}{API}/test_isolation.py",
+        ("shared.db.accepting", "            SELECT tenant_id, %(key)s, ", "            SELECT 'a', %(key)s, "),
     ),
     _mutant(
         "anybodys_endpoint", "31", f"{INTEGRATION}{API}/test_isolation.py",
