@@ -3,13 +3,26 @@
 from typing import Final
 
 from loadtest.bench.frame import Stage
-from loadtest.bench.stages import accept, deliver, footprint, idle, relay, scaling, stored, tune, whole, write_back
+from loadtest.bench.stages import (
+    accept,
+    deliver,
+    footprint,
+    idle,
+    isolation,
+    relay,
+    scaling,
+    stored,
+    tune,
+    whole,
+    write_back,
+)
 
 STAGES: Final[dict[str, Stage]] = {
     stage.name: stage
     for stage in (
         accept.BATCH,
         accept.SINGLE,
+        isolation.STAGE,
         relay.KAFKA,
         relay.MOCK,
         relay.TWO,
