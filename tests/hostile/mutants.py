@@ -151,6 +151,15 @@ MUTANTS: tuple[Mutant, ...] = (
         ("api_service.identity", "AWAY_S: Final = 60.0\n", "AWAY_S: Final = 3600.0\n"),
     ),
     _mutant(
+        "no_work_for_nobody", "27", f"{INTEGRATION}{API}/test_signing_in.py",
+        (
+            "api_service.passwords",
+            "            try:\n                _HASHER.verify(kept or _NOBODYS, password)\n",
+            "            if kept is None:\n                return Verdict(right=False)\n"
+            "            try:\n                _HASHER.verify(kept, password)\n",
+        ),
+    ),
+    _mutant(
         "any_scope", "33", f"{INTEGRATION}{API}/test_who_calls.py",
         ("api_service.callers", "    if scope not in caller.scopes:\n", "    if False:\n"),
     ),
