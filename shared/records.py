@@ -183,6 +183,7 @@ def _well_typed(record: Record) -> bool:
         and (record.sender is None or type(record.sender) is str)
         and (record.payload is None or type(record.payload) is dict)
         and type(record.headers) is dict
+        and all(type(value) is str for value in record.headers.values())
         and type(record.metadata) is dict
     )
 
@@ -234,6 +235,6 @@ def _text(value: bytes | str | None) -> str:
 
 def attempt_of(text: str) -> int:
     """Return the attempt that HEADER_ATTEMPT asks for, from 1. Raises UndecodableRecordError("bad_attempt")."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 32767):
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 32767):
         raise UndecodableRecordError("bad_attempt")
     return int(text)

@@ -140,20 +140,22 @@ class WebhookProvider:
 
 
 def body_of(record: Record) -> bytes:
-    """Return the bytes every attempt posts."""
-    return orjson.dumps(
-        {
-            "type": "notification",
-            "timestamp": record.created_at,
-            "data": {
-                "id": record.id,
-                "subject": record.subject,
-                "message": record.message,
-                "payload": record.payload,
-                "metadata": record.metadata,
-            },
-        }
-    )
+    """Return the bytes every attempt posts. Raises PermanentDeliveryError where they cannot be made."""
+    body = {
+        "type": "notification",
+        "timestamp": record.created_at,
+        "data": {
+            "id": record.id,
+            "subject": record.subject,
+            "message": record.message,
+            "payload": record.payload,
+            "metadata": record.metadata,
+        },
+    }
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # nested deeper than the API accepts
+        raise PermanentDeliveryError("bad_payload") from error
 
 
 def retry_after_s(value: str | None, now: float) -> float | None:

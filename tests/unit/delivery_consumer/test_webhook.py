@@ -78,6 +78,16 @@ async def test_busy_receiver_is_transient_and_names_its_own_delay() -> None:
     assert (caught.value.reason, caught.value.retry_after_s) == ("http_503", 30.0)
 
 
+async def test_payload_that_cannot_be_written_again_is_permanent() -> None:
+    """JSON may be read four times as deep as it may be written; no attempt will ever change that."""
+    payload: dict[str, Any] = {}
+    for _ in range(300):
+        payload = {"a": payload}
+
+    with pytest.raises(PermanentDeliveryError, match="bad_payload"):
+        await webhook_answering(200).send(a_notification(payload=payload), Attempt(1))
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])
 async def test_any_2xx_is_a_yes(status: int) -> None:
     """The receipt is the status."""

@@ -61,6 +61,7 @@ def test_bytes_are_a_record_or_refused_with_a_reason(value: bytes | None) -> Non
         ("message", []),
         ("channel", "pigeon"),
         ("headers", []),
+        ("headers", {"X-A": 5}),
         ("payload", "x"),
         ("id", "x"),
     ],
@@ -72,7 +73,7 @@ def test_field_of_the_wrong_kind_is_refused(field: str, value: object) -> None:
         decode_record(orjson.dumps(body | {field: value}))
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.0", "40000", "one", "٣"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.0", "40000", "one", "٣", "9" * 5000])
 def test_attempt_header_that_is_no_number_from_1_is_refused(text: str) -> None:
     """A record without a usable attempt cannot be claimed."""
     with pytest.raises(UndecodableRecordError, match="bad_attempt"):
