@@ -27,12 +27,17 @@ def read_json(*, max_bytes: int = MAX_BODY_BYTES) -> Any:
 
 
 def read_optional_json() -> Any:
-    """Return the JSON value of the request's body, None where it has none. Raises Problem as read_json does."""
+    """Return the JSON value of the request's body, None where it has none. Raises Problem as read_json does.
+
+    A body that says `null` is not one that is missing.
+    """
     body = read_bytes(MAX_BODY_BYTES)
     if not body:
         return None
     require_type(JSON)
-    return parse(body)
+    if (value := parse(body)) is None:
+        raise invalid([FieldFault("", Fault("not_an_object", "an object is expected"))])
+    return value
 
 
 def load(schema: Schema, body: Any) -> dict[str, Any]:

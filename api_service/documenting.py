@@ -7,6 +7,7 @@ from api_service.problems import CONTENT_TYPE, PROBLEMS, TYPE_PREFIX
 NOTIFICATION_ID: Final = "01930e2a-7c1e-7000-8f3a-5b6c7d8e9f00"
 DEAD_LETTER_ID: Final = "5f0c1d9e-2b7a-4c55-9d0e-6a1b2c3d4e5f"
 AT: Final = "2030-01-31T09:00:00.000Z"
+_WAIT: Final = ("database_unavailable", "busy", "request_in_progress", "rate_limited", "quota_used_up")
 _DETAILS: Final[dict[str, dict[str, Any]]] = {
     "validation_failed": {
         "errors": [{"pointer": "/recipient", "code": "required", "detail": "this field is required"}]
@@ -40,11 +41,25 @@ def problems(*codes: str) -> dict[str, Any]:
         shown = answers.setdefault(str(status), {"description": title, "content": {CONTENT_TYPE: {
             "schema": ref("Problem"), "examples": {}}}})  # fmt: skip
         shown["content"][CONTENT_TYPE]["examples"][code] = {"value": example_problem(code)}
-        if code in ("database_unavailable", "busy", "request_in_progress", "rate_limited", "quota_used_up"):
+        if code in _WAIT:
             shown["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
         if code == "unauthorized":
             shown["headers"] = {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}}
     return answers
+
+
+def common() -> dict[str, str]:
+    """Return what any operation may be answered with, in front of the application or by it: status and component."""
+    return {str(PROBLEMS[code][0]): _component(PROBLEMS[code][0]) for code in _ANYWHERE}
+
+
+def common_components() -> dict[str, dict[str, Any]]:
+    """Return the answers that `common` names."""
+    return {_component(status): shown for status, shown in problems(*_ANYWHERE).items()}
+
+
+def _component(status: int | str) -> str:
+    return f"Status{status}"
 
 
 def example_problem(code: str) -> dict[str, Any]:
@@ -60,6 +75,16 @@ def example_problem(code: str) -> dict[str, Any]:
     } | _DETAILS.get(code, {})
 
 
+_ANYWHERE: Final = (
+    "bad_request",
+    "request_timeout",
+    "uri_too_long",
+    "expectation_failed",
+    "headers_too_large",
+    "internal_error",
+    "transfer_coding_unsupported",
+    "service_unavailable",
+)
 ANY: Final = ("validation_failed", "internal_error", "database_unavailable")
 BODY: Final = (
     *ANY,

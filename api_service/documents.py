@@ -34,12 +34,16 @@ _IDS: Final[list[dict[str, Any]]] = [
         "in": "header",
         "name": name,
         "description": description,
-        "schema": {"type": "string", "maxLength": 128},
+        "schema": {"type": "string"},
     }
     for name, description in (
-        ("X-Request-ID", "Names this request in logs and in its answer; made up where missing."),
-        ("X-Correlation-ID", "Travels with the notification to the last log line about it."),
-        ("traceparent", "W3C Trace Context; travels with the notification."),
+        (
+            "X-Request-ID",
+            "Names this request in logs and in its answer; made up where missing. At most 128 of A-Z a-z "
+            "0-9 . _ : / + = @ -; anything else counts as missing.",
+        ),
+        ("X-Correlation-ID", "Travels with the notification to the last log line about it. As X-Request-ID."),
+        ("traceparent", "W3C Trace Context; travels with the notification. What is none is left out."),
     )
 ]
 REPLAYED: Final = {

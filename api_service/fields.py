@@ -225,6 +225,8 @@ class Count(ma.fields.Integer):
         self._fault = Fault("out_of_range", f"a whole number from {low} to {high}")
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> int:
+        if type(value) is float and value.is_integer():
+            value = int(value)  # JSON has one kind of number, and 84.0 is an integer to its schemas
         if type(value) is not int or not self._low <= value <= self._high:
             raise ValidationError(self._fault)
         return value

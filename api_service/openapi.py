@@ -12,6 +12,7 @@ from api_service import (
     dead_letter_answers,
     dead_letter_schemas,
     destination_answers,
+    documenting,
     endpoint_answers,
     endpoint_schemas,
     identity_answers,
@@ -86,6 +87,8 @@ def document(app: Flask, groups: list[Routes]) -> Any:
         if name not in components.schemas:  # nested in one before, and registered with it
             components.schema(name, schema=schema)
     components.schemas["RetryFilter"]["minProperties"] = 1  # a word that apispec has no place for
+    for name, shown_as in documenting.common_components().items():
+        components.response(name, shown_as)
     for group in groups:
         api.register_blueprint(group.blueprint)
     components.schemas.pop("PaginationMetadata", None)  # flask-smorest's pages have numbers, ours have cursors

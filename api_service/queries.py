@@ -63,6 +63,11 @@ class Flag(StrEnum):
     FALSE = "false"
 
 
+_BOUNDS: Final[dict[str, Any]] = {"minLength": 1, "maxLength": MAX_URL_CHARS, "pattern": r"^[^\u0000]*$"}
+_DESTINATION: Final = r"[A-Za-z0-9._:/\[\]-]{1,300}"
+_NAME: Final = r"[A-Za-z0-9_.:@/-]{1,200}"
+
+
 def _bounded(text: str) -> str:
     if not 1 <= len(text) <= MAX_URL_CHARS or "\x00" in text:
         raise FaultyValueError("invalid", f"1 to {MAX_URL_CHARS} characters")
@@ -77,7 +82,7 @@ def _recipient(text: str) -> str:
 
 
 def _destination(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._:/\[\]-]{1,300}", text):
+    if not re.fullmatch(_DESTINATION, text):
         raise FaultyValueError("invalid", "as a destination is shown, such as https://example.com:443")
     return text
 
@@ -89,7 +94,7 @@ def _fingerprint(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.:@/-]{1,200}", text):
+    if not re.fullmatch(_NAME, text):
         raise FaultyValueError("invalid", "an id: letters, digits and _ . : @ / -, at most 200")
     return text
 
@@ -105,7 +110,7 @@ class _Query(ma.Schema):
 
 class _PageQuery(_Query):
     limit = fields.WholeNumber(low=1, high=MAX_LIMIT, load_default=DEFAULT_LIMIT)
-    cursor = fields.Text(_bounded, metadata={"description": "next_cursor of the page before."})
+    cursor = fields.Text(_bounded, metadata=_BOUNDS | {"description": "next_cursor of the page before."})
 
 
 class NotificationsQuery(_PageQuery):
@@ -115,7 +120,7 @@ class NotificationsQuery(_PageQuery):
         "description": "A failure is listed as soon as its dead letter has been tracked, normally within a second of "
         "it; GET by id is exact."})  # fmt: skip
     channel = fields.Word(Channel)
-    recipient = fields.Text(_recipient, metadata={"description": "Exactly as stored."})
+    recipient = fields.Text(_recipient, metadata=_BOUNDS | {"description": "Exactly as stored."})
     since = fields.Instant(data_key="from", metadata={"description": "Accepted at or after this instant."})
     until = fields.Instant(data_key="to", metadata={"description": "Accepted before this instant."})
 
@@ -126,14 +131,18 @@ class DeadLettersQuery(_PageQuery):
     status = fields.Word(LetterStatus)
     failure_class = fields.Word(FailureClass)
     channel = fields.Word(Channel)
-    fingerprint = fields.Text(_fingerprint, metadata={"description": "Dead letters with one cause share it."})
+    fingerprint = fields.Text(_fingerprint, metadata=_BOUNDS | {"description": "Dead letters with one cause share it."})
 
 
 class DestinationsQuery(_PageQuery):
     """Which destinations to list."""
 
     destination = fields.Text(
-        _destination, metadata={"description": "Exactly this one, such as https://example.com:443."}
+        _destination,
+        metadata={
+            "pattern": f"^{_DESTINATION}$",
+            "description": "Exactly this one, such as https://example.com:443.",
+        },
     )
     breaker = fields.Word(BreakerState, metadata={"description": "The worst over all consumers."})
     channel = fields.Word(Channel)
@@ -143,7 +152,7 @@ class SuppressionsQuery(_PageQuery):
     """Which suppressions to list."""
 
     channel = fields.Word(Channel)
-    recipient = fields.Text(_recipient, metadata={"description": "Exactly as stored."})
+    recipient = fields.Text(_recipient, metadata=_BOUNDS | {"description": "Exactly as stored."})
     reason = fields.Word(SuppressionReason)
     active = fields.Word(Flag, metadata={"description": "false: those that have been lifted."})
 
@@ -156,9 +165,9 @@ class AuditLogsQuery(_PageQuery):
     """Which rows of the audit log to list."""
 
     action = fields.Word(Action)
-    actor = fields.Text(_name, metadata={"description": "The id of a key or a user."})
+    actor = fields.Text(_name, metadata={"pattern": f"^{_NAME}$", "description": "The id of a key or a user."})
     entity_type = fields.Word(EntityType)
-    entity_id = fields.Text(_name)
+    entity_id = fields.Text(_name, metadata={"pattern": f"^{_NAME}$"})
     since = fields.Instant(data_key="from", metadata={"description": "Done at or after this instant."})
     until = fields.Instant(data_key="to", metadata={"description": "Done before this instant."})
 

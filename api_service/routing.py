@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from flask_smorest import Blueprint
 
 from api_service.callers import Scope
-from api_service.documenting import problems
+from api_service.documenting import common, problems
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -67,7 +67,9 @@ class Routes:
         """
 
         def register(view: View) -> View:
-            documented = self.blueprint.doc(**with_security(doc, scope))(view)
+            described = with_security(doc, scope)
+            described["responses"] = common() | described["responses"]
+            documented = self.blueprint.doc(**described)(view)
             for rule in rules:
                 _OPERATIONS[method, rule] = doc
                 _NEEDS[method, rule] = scope

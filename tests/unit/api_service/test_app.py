@@ -16,6 +16,7 @@ from api_service.paging import Cursors
 from api_service.problems import PROBLEMS
 
 PATH = "/api/v1/notifications"
+ID = UUID("01930e2a-7c1e-7000-8f3a-5b6c7d8e9f00")
 GOOD = {"channel": "email", "recipient": "ada@example.com", "message": "hello"}
 
 
@@ -133,6 +134,17 @@ def test_a_body_that_is_no_strict_json_is_a_problem(client: FlaskClient, body: b
     answer = problem(client.post(PATH, data=body, content_type="application/json"), 400, "malformed_body")
 
     assert [error["code"] for error in answer["errors"]] == [code]
+
+
+@pytest.mark.parametrize("path", ["dead-letters/{}/retry", "suppressions/{}/lift", "endpoints/{}/test"])
+def test_a_body_that_says_null_is_not_one_that_is_missing(client: FlaskClient, path: str) -> None:
+    """Where a body may be left out, what is not left out is an object, as the document says."""
+    path = path.replace("{}", f"ep_{ID.hex}" if "endpoints" in path else str(ID))
+    answer = problem(
+        client.post(f"/api/v1/{path}", data=b"null", content_type="application/json"), 400, "validation_failed"
+    )
+
+    assert [(error["pointer"], error["code"]) for error in answer["errors"]] == [("", "not_an_object")]
 
 
 def test_faults_are_named_by_pointers(client: FlaskClient) -> None:

@@ -72,11 +72,22 @@ def test_every_operation_says_what_it_does_and_what_may_go_wrong(document: dict[
     for path, method, operation in operations(document):
         assert operation["summary"], (method, path)
         assert any(status.startswith("2") for status in operation["responses"]), (method, path)
-        for status, answer in operation["responses"].items():
+        for status, described in operation["responses"].items():
+            reference = described.get("$ref", "").rpartition("/")[2]
+            answer = document["components"]["responses"][reference] if reference else described
             assert answer["description"]
             if status[0] in "45" and not path.startswith("/health"):
                 examples = answer["content"]["application/problem+json"]["examples"]
                 assert all(PROBLEMS[code][0] == int(status) for code in examples)
+
+
+def test_every_operation_says_how_it_is_refused_in_front_of_the_application(document: dict[str, Any]) -> None:
+    """By gunicorn, or by the gateway; and where there has to be a caller, what one hears who is none, or too fast."""
+    for path, method, operation in operations(document):
+        wanted = {"400", "408", "414", "417", "431", "500", "501", "503"}
+        if operation.get("security"):
+            wanted |= {"401", "403", "429"}
+        assert wanted <= operation["responses"].keys(), (method, path)
 
 
 def test_path_parameters_are_declared(document: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from marshmallow import ValidationError
 
-from api_service import schemas
+from api_service import endpoint_schemas, schemas
 from api_service.schemas import InvalidRequestError
 from shared.model import Channel, OnUnknown, Priority
 
@@ -277,3 +278,15 @@ def test_whatever_comes_in_is_understood_or_refused(body: Any) -> None:
         assert error.faults
     else:
         assert request.message
+
+
+@pytest.mark.parametrize(
+    ("said", "count"), [(84, 84), (84.0, 84), (84.5, None), (True, None), ("84", None), (1e300, None)]
+)
+def test_a_count_is_what_a_json_schema_calls_an_integer(said: Any, count: int | None) -> None:
+    """JSON has one kind of number: 84.0 is one, and what the document allows is not refused."""
+    if count is not None:
+        assert endpoint_schemas.ROTATION.load({"overlap_s": said}) == {"overlap_s": count}
+        return
+    with pytest.raises(ValidationError):
+        endpoint_schemas.ROTATION.load({"overlap_s": said})
