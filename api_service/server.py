@@ -19,6 +19,7 @@ from api_service.settings import ApiSettings
 from api_service.worker import BoundedThreadWorker
 from shared.lifecycle import DRAIN_S
 from shared.runtime_dir import counts_in
+from shared.settings import LogLevel
 from shared.telemetry import forget_gauges
 
 KEEPALIVE_S: Final = 75
@@ -70,7 +71,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "header_map": "drop",  # X_Forwarded_For would be read as X-Forwarded-For
             "forwarded_allow_ips": "",  # whose word counts is api_service/clients.py's to say
             "logger_class": _RootLogger,
-            "loglevel": service.log_level.value,
+            "loglevel": _gunicorns(service.log_level).value,
             "proc_name": "notify-api",
             "when_ready": _give_up_on_stalled_clients,
             "worker_exit": _worker_exit,
@@ -85,6 +86,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def _child_exit(self, _server: Arbiter, worker: Worker) -> None:
         forget_gauges(counts_in(self._runtime_dir), worker.pid)
+
+
+def _gunicorns(level: LogLevel) -> LogLevel:
+    """Return from which level on gunicorn logs: its debug lines name the paths that were asked for."""
+    return LogLevel.INFO if level is LogLevel.DEBUG else level
 
 
 def address(host: str, port: int) -> str:

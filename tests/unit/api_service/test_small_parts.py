@@ -1,6 +1,7 @@
 """Cursors, trace ids, representations, and what is prepared before a database is asked."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -16,11 +17,14 @@ from api_service.faults import FaultyValueError
 from api_service.idempotency import keyed_request
 from api_service.paging import Cursors
 from api_service.problems import Problem
+from api_service.server import Server
+from api_service.settings import read_settings
 from shared.db import accepting
 from shared.db.dlq_messages import DeadLetter
 from shared.db.notification_lists import Notification
 from shared.model import uuid7_unix_ms
 from shared.records import Topics, decode_record
+from shared.settings import Environment
 
 PLACES = Cursors("notification", "acme")
 
@@ -237,3 +241,12 @@ def test_who_decides_is_read_alike_wherever_a_person_decides() -> None:
     codes += [fault.fault.code for fault in caught.value.errors]
 
     assert codes == ["invalid_by"] * 2
+
+
+@pytest.mark.parametrize(("level", "gunicorns"), [("debug", "info"), ("info", "info"), ("warning", "warning")])
+def test_gunicorn_never_logs_what_was_asked_for(tmp_path: Path, level: str, gunicorns: str) -> None:
+    """Its debug lines begin with method and path, whatever stands in them."""
+    environ = {"DATABASE_URL": "postgresql://notify@db/notifications", "LOG_LEVEL": level}
+    server = Server(read_settings(Environment(environ)), tmp_path)
+
+    assert server.cfg.loglevel == gunicorns
