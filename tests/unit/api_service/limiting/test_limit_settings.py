@@ -58,7 +58,7 @@ def test_a_redis_or_valkey_may_be_named(url: str) -> None:
     [
         *("127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis:///0", "memory://"),
         *("redis://[::1", "redis://valkey:many", "redis://valkey:66000", "redis://valkey:0"),
-        *("redis://:changeme@valkey:6379", "redis://notifier:notifier@valkey:6379"),
+        *("rediss://:changeme@valkey:6379", "rediss://notifier:notifier@valkey:6379"),
     ],
 )
 def test_anything_else_is_refused_and_not_shown(url: str) -> None:
