@@ -16,7 +16,7 @@ from delivery_consumer.hand import Hand
 from delivery_consumer.in_flight import Intake
 from delivery_consumer.lanes import Lanes
 from delivery_consumer.lookups import Lookups
-from delivery_consumer.providers import USABLE_S
+from delivery_consumer.providers import FRESH_S, USABLE_S
 from delivery_consumer.put_off import PutOff
 from delivery_consumer.store import STATEMENT_ROWS, Answer, Store
 from delivery_consumer.tenants import Tenants
@@ -117,6 +117,7 @@ class Engine:
             return 0
         if outdated := self._deliverer.outdated(jobs):
             await self._deliverer.look_up(outdated)
+        known_until = self._clock() + USABLE_S - FRESH_S
         answer = await self._ask(jobs)
         claimed = {Ticket(row.id, row.attempt): row for row in answer.claimed}
         unheard: list[Job] = []
@@ -128,6 +129,7 @@ class Engine:
             elif row is None:
                 self._drop(job, "not_pending")
             elif row.state == "claimed":
+                job.known_until = known_until
                 self._hold(job, row, answer.asked_at)
             elif row.state == "busy":
                 self._rest(job)
@@ -216,7 +218,7 @@ class Engine:
         """Wait for a claimed job; end it, or give it back if it must not begin any more."""
         job = await self._claimed.take()
         self._look_for_work()
-        if outdated := self._deliverer.outdated((job,), within_s=USABLE_S):
+        if self._clock() >= job.known_until and (outdated := self._deliverer.outdated((job,), within_s=USABLE_S)):
             await self._deliverer.look_up(outdated)
         if self._turn_away(job):
             self._claimed.unpark(job.destination)  # those that wait for its end would wait for ever

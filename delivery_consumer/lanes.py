@@ -256,9 +256,9 @@ class Lanes:
     def _note_change(self, destination: Destination, change: Callable[[Destination], None]) -> None:
         before = 0 if destination.proven else destination.in_use
         change(destination)
-        changed = (0 if destination.proven else destination.in_use) - before
-        self._unproven_in_use += changed
-        destination.tenant.unproven += changed
+        if changed := (0 if destination.proven else destination.in_use) - before:
+            self._unproven_in_use += changed
+            destination.tenant.unproven += changed
 
     def _promote(self, destination: Destination) -> None:
         queue = self._waiting.get(destination)

@@ -76,6 +76,7 @@ class Job:
     holds_slot: bool = False
     busy: bool = False  # taken to be claimed, and not given back since
     rate: Rate | None = None  # of its endpoint, until its turn has come
+    known_until: float = 0.0  # until then nobody need ask whether what was looked up for it is too old; monotonic clock
     refused: str | None = None  # ended before it was begun, as transient, for this reason
     out_of_turn: bool = False  # claimed beside an earlier one of its key, to be told that it is early
     begun: bool = False  # a provider may have been called

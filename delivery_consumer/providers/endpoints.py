@@ -80,7 +80,9 @@ class Endpoints:
         """Raise what `endpoint` and `keys` would."""
         if record.recipient.startswith(ENDPOINT):
             self.endpoint(record)
-        self.keys(record)
+            self.keys(record)
+        elif self._get(record, "").unreadable:
+            raise _unreadable()
 
     def endpoint(self, record: Record) -> Endpoint:
         """Return the endpoint that is a record's recipient; raise PermanentDeliveryError where there is none."""
@@ -98,7 +100,7 @@ class Endpoints:
         for recipient in (record.recipient, "") if record.recipient.startswith(ENDPOINT) else ("",):
             known = self._get(record, recipient)
             if known.unreadable:
-                raise TransientDeliveryError("secret_unreadable", retry_after_s=_UNREADABLE_RETRY_S)
+                raise _unreadable()
             if keys := [key for key, until in known.keys if now < until]:
                 return keys
         return self._default_keys
@@ -184,6 +186,10 @@ class Endpoints:
         while len(self._known) > _MAX_KNOWN or self._known_bytes > _MAX_BYTES:
             _, oldest = self._known.popitem(last=False)
             self._known_bytes -= oldest.size_bytes
+
+
+def _unreadable() -> TransientDeliveryError:
+    return TransientDeliveryError("secret_unreadable", retry_after_s=_UNREADABLE_RETRY_S)
 
 
 def _log_unreadable(table: str, row_id: UUID, tenant_id: str) -> None:

@@ -172,6 +172,7 @@ async def test_what_was_claimed_some_time_ago_is_looked_up_again_before_it_is_se
     ids = bench.records(3)
     await bench.engine.claim_once()
     bench.provider.known_for_s = USABLE_S
+    bench.clock.now += USABLE_S - FRESH_S
 
     await bench.all()
 
