@@ -124,9 +124,9 @@ class PostgresStore:
         waits = [(ticket.id, ticket.attempt, delay_s) for ticket, delay_s in asked]
         await self._writes.run(lambda conn: outbox.put_off(conn, waits))
 
-    async def find_receivers(self, endpoint_ids: Sequence[UUID], tenant_ids: Sequence[str]) -> Found:
+    async def find_receivers(self, endpoints: Sequence[tuple[str, UUID]], tenant_ids: Sequence[str]) -> Found:
         """Return endpoints and secrets; an outage is waited out."""
-        found, _ = await self._claims.run(lambda conn: receivers.find(conn, endpoint_ids, tenant_ids))
+        found, _ = await self._claims.run(lambda conn: receivers.find(conn, endpoints, tenant_ids))
         return found
 
     async def has_several_tenants(self) -> bool:

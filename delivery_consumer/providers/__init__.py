@@ -13,8 +13,8 @@ from shared.model import Channel
 from shared.records import Record
 from shared.secrets import Keyring
 
-FindReceivers = Callable[[Sequence[UUID], Sequence[str]], Awaitable[Found]]
-"""Finds endpoints by their ids, and the secrets of tenants."""
+FindReceivers = Callable[[Sequence[tuple[str, UUID]], Sequence[str]], Awaitable[Found]]
+"""Finds endpoints by tenant and id, and the secrets of tenants."""
 
 FRESH_S: Final = 4.0
 """What was looked up longer ago is looked up again before a job is lined up or claimed,"""

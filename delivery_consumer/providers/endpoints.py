@@ -117,7 +117,7 @@ class Endpoints:
         tenants = {one.tenant_id for one in records}
         ids = {key: id_ for key in wanted if (id_ := endpoint_id(key[1]))}
         asked_at = self._clock()
-        found = await self._find(list(ids.values()), list(tenants))
+        found = await self._find([(tenant_id, id_) for (tenant_id, _), id_ in ids.items()], list(tenants))
         endpoints = {(one.tenant_id, one.id): one for one in found.endpoints if not one.deleted}
         secrets = defaultdict[tuple[str, UUID | None], list[Secret]](list)
         for secret in found.secrets:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from psycopg import Connection
@@ -40,25 +40,38 @@ class Found:
     secrets: list[Secret]
 
 
-def find(conn: Connection[Any], endpoint_ids: Sequence[UUID], tenant_ids: Sequence[str]) -> Found:
-    """Return these endpoints with their secrets, and the secrets that these tenants have for plain URLs.
+_SECRETS: Final[LiteralString] = """
+    SELECT 'secret', s.id, s.tenant_id, s.endpoint_id, NULL, s.sealed,
+           extract(epoch FROM s.expires_at - now())::float8, NULL, NULL, s.created_at
+"""
+_SIGNS: Final[LiteralString] = "(s.expires_at IS NULL OR s.expires_at > now())"
 
-    One statement. What does not exist is left out.
+
+def find(conn: Connection[Any], endpoints: Sequence[tuple[str, UUID]], tenant_ids: Sequence[str]) -> Found:
+    """Return these endpoints, by tenant and id, with their secrets, and those that these tenants have for plain URLs.
+
+    One statement, along the indexes: a tenant may have any number of endpoints. What does not exist is left out.
     """
-    query = """
-        SELECT 'endpoint', id, tenant_id, NULL::uuid, url, sealed_headers, rate_per_s, timeout_s,
-               deleted_at IS NOT NULL, NULL::timestamptz
-          FROM endpoints WHERE id = ANY(%(endpoints)s::uuid[])
-         UNION ALL
-        SELECT 'secret', id, tenant_id, endpoint_id, NULL, sealed, extract(epoch FROM expires_at - now())::float8, NULL,
-               NULL, created_at
-          FROM signing_secrets
-         WHERE (endpoint_id = ANY(%(endpoints)s::uuid[])
-                OR endpoint_id IS NULL AND tenant_id = ANY(%(tenants)s::text[]))
-           AND (expires_at IS NULL OR expires_at > now())
+    query = f"""
+        WITH wanted AS MATERIALIZED (
+            SELECT * FROM unnest(%(owners)s::text[], %(ids)s::uuid[]) AS w(tenant_id, endpoint_id)
+        )
+        SELECT 'endpoint', e.id, e.tenant_id, NULL::uuid, e.url, e.sealed_headers, e.rate_per_s, e.timeout_s,
+               e.deleted_at IS NOT NULL, NULL::timestamptz
+          FROM wanted w JOIN endpoints e ON e.id = w.endpoint_id AND e.tenant_id = w.tenant_id
+         UNION ALL {_SECRETS}
+          FROM wanted w JOIN signing_secrets s ON s.tenant_id = w.tenant_id AND s.endpoint_id = w.endpoint_id
+         WHERE {_SIGNS}
+         UNION ALL {_SECRETS}
+          FROM signing_secrets s
+         WHERE s.tenant_id = ANY(%(tenants)s::text[]) AND s.endpoint_id IS NULL AND {_SIGNS}
          ORDER BY 10 DESC NULLS LAST, 2
     """
-    parameters = {"endpoints": "{" + ",".join(map(str, endpoint_ids)) + "}", "tenants": list(tenant_ids)}
+    parameters = {
+        "owners": [tenant_id for tenant_id, _ in endpoints],
+        "ids": "{" + ",".join(str(id_) for _, id_ in endpoints) + "}",
+        "tenants": list(tenant_ids),
+    }
     found = Found([], [])
     for kind, id_, tenant_id, endpoint_id, url, sealed, number, timeout_s, deleted, _ in conn.execute(
         query, parameters

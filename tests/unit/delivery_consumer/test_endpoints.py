@@ -54,7 +54,7 @@ class World:
 
     endpoints: list[Endpoint] = field(default_factory=list)
     secrets: list[Secret] = field(default_factory=list)
-    asked: list[tuple[list[UUID], list[str]]] = field(default_factory=list)
+    asked: list[tuple[list[tuple[str, UUID]], list[str]]] = field(default_factory=list)
     requests: list[httpx.Request] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
     processes: int = 1
@@ -67,9 +67,9 @@ class World:
         transport = Handled(lambda request: self.requests.append(request) or httpx.Response(200))  # type: ignore[func-returns-value]
         self.provider = WebhookProvider(settings, transport=transport, directory=self.directory, now=lambda: NOW)
 
-    async def _find(self, endpoint_ids: Sequence[UUID], tenant_ids: Sequence[str]) -> Found:
-        self.asked.append((sorted(endpoint_ids), sorted(tenant_ids)))
-        return Found([one for one in self.endpoints if one.id in endpoint_ids], self.secrets)
+    async def _find(self, endpoints: Sequence[tuple[str, UUID]], tenant_ids: Sequence[str]) -> Found:
+        self.asked.append((sorted(endpoints), sorted(tenant_ids)))
+        return Found(self.endpoints, self.secrets)  # more than was asked for: whose they are is looked at again
 
     async def send(self, record: Record) -> httpx.Request:
         """Send after looking up; the request that arrived."""
@@ -225,7 +225,7 @@ async def test_one_question_for_all_and_again_after_some_seconds() -> None:
 
     await world.directory.look_up(records)
 
-    assert world.asked == [([ID], ["a", "b"])]
+    assert world.asked == [([("a", ID)], ["a", "b"])]
     assert all(world.directory.is_known(record, within_s=FRESH_S) for record in records)
     world.clock.now += FRESH_S
     assert not any(world.directory.is_known(record, within_s=FRESH_S) for record in records)
