@@ -15,6 +15,7 @@ class EntityType(StrEnum):
     API_KEY = "api_key"
     USER = "user"
     TENANT = "tenant"
+    SECRETS = "secrets"
 
 
 class Action(StrEnum):
@@ -48,6 +49,7 @@ class Action(StrEnum):
     TENANT_SUSPENDED = "tenant.suspended"
     TENANT_RESUMED = "tenant.resumed"
     TENANT_QUOTA_SET = "tenant.quota_set"
+    SECRETS_RESEALED = "secrets.resealed"
 
     @property
     def entity_type(self) -> EntityType:

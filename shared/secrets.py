@@ -39,7 +39,7 @@ class Keyring:
         if has_a_kid_twice(tuple(keys)):
             raise ValueError("two keys of one ring have the same kid")
         self._ciphers = {one.kid: AESGCM(one.key) for one in keys}
-        self._first = keys[0].kid if keys else None
+        self._first = keys[0].kid if keys else ""
 
     def __repr__(self) -> str:
         return f"Keyring({', '.join(self._ciphers)})"
@@ -47,12 +47,21 @@ class Keyring:
     def __bool__(self) -> bool:
         return bool(self._ciphers)
 
+    @property
+    def kid(self) -> str:
+        """The name of the key that seals; empty where there is none."""
+        return self._first
+
+    @property
+    def head(self) -> bytes:
+        """What everything begins with that the first key has sealed, and nothing else. Raises SecretError."""
+        if not self._first:
+            raise SecretError("there is no key to seal a secret with: SECRETS_KEYS is not set")
+        return _head(self._first)
+
     def seal(self, plain: bytes, *, table: str, row_id: str, tenant_id: str) -> bytes:
         """Return `plain` sealed for one row. Raises SecretError where there is no key."""
-        if self._first is None:
-            raise SecretError("there is no key to seal a secret with: SECRETS_KEYS is not set")
-        head = _head(self._first)
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        head, nonce = self.head, secrets.token_bytes(_NONCE_BYTES)
         return head + nonce + self._ciphers[self._first].encrypt(nonce, plain, _bound(head, table, row_id, tenant_id))
 
     def open(self, sealed: bytes, *, table: str, row_id: str, tenant_id: str) -> bytes:
@@ -65,10 +74,6 @@ class Keyring:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _bound(head, table, row_id, tenant_id))
         except InvalidTag as error:
             raise SecretError(f"a secret of {table} does not open: it was changed, or made for another row") from error
-
-    def is_current(self, sealed: bytes) -> bool:
-        """Say whether a value was sealed with the first key; others are to be sealed anew before theirs is dropped."""
-        return _taken_apart(bytes(sealed))[0] == self._first
 
 
 def _head(kid: str) -> bytes:

@@ -1,4 +1,4 @@
-"""`notify-admin`: tenants, keys and people, set up and shut out from the command line.
+"""`notify-admin`: tenants, keys and people, set up and shut out from the command line; secrets sealed anew.
 
 It works on the database itself, as its owner: DATABASE_URL, or DB_HOST and the others.
 
@@ -12,9 +12,9 @@ from typing import Any, Final
 import click
 import psycopg
 
-from api_service.admin import importing, keys, listing, people, tenants
+from api_service.admin import importing, keys, listing, people, rotating, tenants
 from api_service.admin.session import EXIT_BUG, EXIT_MISUSED, EXIT_OUT_OF_REACH, NAME
-from shared.db import OUTAGE
+from shared.db import OUTAGE, tenancy
 from shared.db.outages import outage_reason
 
 _TO_MEND: Final = {
@@ -40,7 +40,10 @@ def cli() -> None:
     """Group the commands."""
 
 
-for command in (*tenants.COMMANDS, *keys.COMMANDS, *people.COMMANDS, importing.import_users, listing.list_):
+for command in (
+    *(*tenants.COMMANDS, *keys.COMMANDS, *people.COMMANDS),
+    *(importing.import_users, listing.list_, rotating.rotate_secrets),
+):
     cli.add_command(command)
 
 
@@ -54,6 +57,8 @@ def main(argv: list[str] | None = None) -> None:
         _leave(code, f"PostgreSQL cannot be used: {reason}")
     except psycopg.errors.InsufficientPrivilege as error:
         _leave(EXIT_MISUSED, f"its role lacks a right, use the owner's: {error.diag.message_primary}")
+    except tenancy.HiddenRowsError as error:
+        _leave(EXIT_MISUSED, f"row-level security hides rows of {error.table} from its role, use the owner's")
     except _OTHER_SCHEMA as error:
         _leave(EXIT_MISUSED, f"the schema is older than this command, run init.sql: {error.diag.message_primary}")
     except Exception as error:  # noqa: BLE001 - its words may quote a password, so Python must not print them

@@ -40,12 +40,18 @@ class NotDoneError(click.ClickException):
 @contextmanager
 def session() -> Iterator[psycopg.Connection[Any]]:
     """Open a transaction as the environment says. Raises what `shared.db.connect` raises."""
+    with connected() as conn, conn.transaction():
+        yield conn
+
+
+@contextmanager
+def connected() -> Iterator[psycopg.Connection[Any]]:
+    """Open a connection as the environment says, for a command of several transactions. Raises as session does."""
     conninfo = settings_or_exit(NAME, _read)
     with connect(conninfo, application_name=NAME, settings=("SET lock_timeout = '10s'",)) as conn:
         if fault := readiness_fault(conn):
             raise NotDoneError(fault)
-        with conn.transaction():
-            yield conn
+        yield conn
 
 
 def _read(env: Environment) -> str:

@@ -83,7 +83,7 @@ def test_the_first_key_seals_and_every_key_opens() -> None:
     """So a new key is put first, and the old one is dropped once nothing needs it."""
     before, after = Keyring([OLD]).seal(b"x", **HERE), RING.seal(b"x", **HERE)
 
-    assert (RING.is_current(before), RING.is_current(after)) == (False, True)
+    assert (before.startswith(RING.head), after.startswith(RING.head)) == (False, True)
     assert (RING.open(before, **HERE), RING.open(after, **HERE)) == (b"x", b"x")
     with pytest.raises(SecretError, match="'2025', which SECRETS_KEYS does not have"):
         Keyring([NEW]).open(before, **HERE)
@@ -104,6 +104,16 @@ def test_without_a_key_nothing_is_sealed_in_clear() -> None:
     assert not empty
     with pytest.raises(SecretError, match="SECRETS_KEYS is not set"):
         empty.seal(b"x", **HERE)
+    with pytest.raises(SecretError, match="SECRETS_KEYS is not set"):
+        _ = empty.head
+
+
+def test_a_name_that_begins_like_another_is_another_key() -> None:
+    """What k1 has sealed does not look as if k10 had, or the other way round."""
+    one, ten = Keyring([NamedKey("k1", OLD.key)]), Keyring([NamedKey("k10", NEW.key)])
+
+    assert not one.seal(b"x", **HERE).startswith(ten.head)
+    assert not ten.seal(b"x", **HERE).startswith(one.head)
 
 
 def test_neither_keys_nor_secrets_are_shown() -> None:
