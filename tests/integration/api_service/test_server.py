@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,23 @@ def environ(**changes: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "BIND_HOST": "127.0.0.1", "AUTH_MODE": "open", **changes}
 
 
-@pytest.fixture
-def server(database: Database, tmp_path: Path) -> Iterator[Server]:
+@contextmanager
+def running(database: Database, directory: Path) -> Iterator[Server]:
     """Two workers of two threads each."""
     port = free_port()
-    chosen = {"API_PORT": str(port), "API_WORKERS": "2", "API_THREADS": "2", "TMPDIR": str(tmp_path)}
+    chosen = {"API_PORT": str(port), "API_WORKERS": "2", "API_THREADS": "2", "TMPDIR": str(directory)}
     env = environ(**database.environ_of("api_service"), **chosen)
-    with Supervisor(tmp_path / "logs") as supervisor:
-        process = supervisor.process("api", [sys.executable, "-m", "api_service"], env=env, cwd=tmp_path)
+    with Supervisor(directory / "logs") as supervisor:
+        process = supervisor.process("api", [sys.executable, "-m", "api_service"], env=env, cwd=directory)
         process.start().wait_healthy(f"http://127.0.0.1:{port}/health/ready")
-        yield Server(process, port, tmp_path)
+        yield Server(process, port, directory)
+
+
+@pytest.fixture
+def server(database: Database, tmp_path: Path) -> Iterator[Server]:
+    """A running API."""
+    with running(database, tmp_path) as one:
+        yield one
 
 
 def test_the_workers_count_together_and_the_inbox_is_one(server: Server) -> None:
