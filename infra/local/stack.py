@@ -20,6 +20,7 @@ from infra.local.ports import is_free, port_from_environment
 from infra.local.postgres import SCHEMA, Postgres
 from infra.local.processes import ManagedProcess, Supervisor
 from shared.records import Topics
+from shared.settings import Environment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATABASE = "notifications"
@@ -190,8 +191,7 @@ class Stack:
 
     def service_environ(self, service: str | None = None) -> dict[str, str]:
         """The environment of a service, under the names it has in every deployment; of others: with the superuser."""
-        return {
-            **self._environ,
+        own = {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), self._environ.get("PYTHONPATH", "")])),
             "DATABASE_URL": self.postgres.dsn(DATABASE, service=service),
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
@@ -214,12 +214,19 @@ class Stack:
             "TEST_WEBHOOK": self._environ.get("TEST_WEBHOOK") or "on",
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # the receiver; every other private address stays refused
             "NOTIFICATION_WEBHOOK_URL": f"http://127.0.0.1:{self.ports.receiver}/hooks/default",
+            **({"KAFKA_SECURITY_PROTOCOL": "plaintext"} if self.kafka else {}),
         }
+        # A file goes before a variable in the services: the operator's would lead them elsewhere.
+        files = {f"{name}_FILE" for name in own}
+        return {name: value for name, value in self._environ.items() if name not in files} | own
 
     def _secret(self, variable: str, file: str, prefix: str) -> str:
         """The operator's value of a variable, or one made once for this data directory: prefix and 32 random bytes."""
-        if given := self._environ.get(variable):
+        env = Environment(self._environ)
+        if given := env.raw(variable):
             return given
+        if env.faults:
+            raise LocalStackError(str(env.faults[0]))  # whoever names a file does not mean to go without
         return self._kept(file, lambda: prefix + base64.b64encode(secrets.token_bytes(32)).decode())
 
     @property
