@@ -286,6 +286,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ("shared.weak_secrets", "    return value.lower() in _KNOWN_PASSWORDS or ", "    return False and "),
     ),
     _mutant(
+        "bugs_are_told", "60", f"{INTEGRATION}{API}/test_internal_errors.py",
+        (
+            "api_service.app",
+            "    return problems.respond(problems.internal_error(), ids().request_id)\n",
+            '    return problems.respond(Problem("internal_error", repr(error)), ids().request_id)\n',
+        ),
+    ),
+    _mutant(
         "sealed_for_no_row", "57", f"{UNIT}{SHARED}/test_secrets.py",
         ("shared.secrets", "    parts = (head, *(name.encode() for name in names))\n", "    parts = ()\n"),
     ),
