@@ -286,6 +286,18 @@ MUTANTS: tuple[Mutant, ...] = (
         ("shared.weak_secrets", "    return value.lower() in _KNOWN_PASSWORDS or ", "    return False and "),
     ),
     _mutant(
+        "paths_for_routes", "56", "tests/e2e/test_canaries.py",
+        ("api_service.app", 'request.url_rule.rule if request.url_rule else "unmatched",\n', "request.path,\n"),
+    ),
+    _mutant(
+        "lines_of_text", "58", "tests/e2e/test_canaries.py",
+        (
+            "shared.telemetry",
+            "        return orjson.dumps(line, default=str).decode()\n",
+            '        return " ".join(f"{name}={value}" for name, value in line.items())\n',
+        ),
+    ),
+    _mutant(
         "bugs_are_told", "60", f"{INTEGRATION}{API}/test_internal_errors.py",
         (
             "api_service.app",
