@@ -275,6 +275,7 @@ ROWS: dict[str, Callable[[], dict[str, Any]]] = {
         "password_hash": "$argon2id$",
         "role": "user",
     },
+    "sender_domains": lambda: {"tenant_id": "default", "domain": "example.org", "token": "t"},
     "endpoints": lambda: {"id": uuid4(), "tenant_id": "default", "url": "https://a.example/h"},
     "audit_log": lambda: {
         "seq": 1,
@@ -349,6 +350,7 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any]]] = [
     ("endpoints_description_check", "endpoints", {"description": "d" * 501}),
     ("endpoints_rate_per_s_check", "endpoints", {"rate_per_s": 0}),
     ("endpoints_timeout_s_check", "endpoints", {"timeout_s": 121}),
+    ("sender_domains_domain_check", "sender_domains", {"domain": "d" * 254}),
     ("audit_log_actor_kind_check", "audit_log", {"actor_kind": "ghost"}),
     ("audit_head_only_one_check", "audit_head", {"only_one": False}),
     ("audit_marks_only_one_check", "audit_marks", {"only_one": False}),
