@@ -33,7 +33,7 @@ def test_a_stack_in_the_background_from_up_to_down(background: Background) -> No
     said: list[str] = []
     first, started = background.up(fresh=False, say=said.append)
     second, started_again = background.up(fresh=False, say=said.append)
-    with Producer(first.urls["api"]) as producer:
+    with Producer(first.urls["api"], api_key=first.api_key) as producer:
         accepted = producer.post(channel="email", recipient="ada@example.org", subject="Hello", message="It works.")
         producer.wait_for_status(accepted, "sent")
     with Mailbox(first.urls["mail"]) as mailbox:
@@ -49,7 +49,7 @@ def test_a_stack_in_the_background_from_up_to_down(background: Background) -> No
     assert background.state() is None
 
     third, _ = background.up(fresh=False, say=said.append)
-    with Producer(third.urls["api"]) as producer:
+    with Producer(third.urls["api"], api_key=third.api_key) as producer:
         kept = producer.status(accepted)
     pids = [third.pid, *watchdog.descendants(third.pid)]
     ended = [background.down(), background.down()]
