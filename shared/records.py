@@ -175,6 +175,7 @@ def _well_typed(record: Record) -> bool:
         type(record.id) is str
         and len(record.id) == 36
         and type(record.tenant_id) is str
+        and "\0" not in record.tenant_id  # PostgreSQL is asked by it, and would refuse the whole question
         and type(record.recipient) is str
         and type(record.message) is str
         and type(record.created_at) is str

@@ -57,6 +57,8 @@ def test_bytes_are_a_record_or_refused_with_a_reason(value: bytes | None) -> Non
     ("field", "value"),
     [
         ("id", 7),
+        ("tenant_id", None),
+        ("tenant_id", "a\0b"),
         ("recipient", None),
         ("message", []),
         ("channel", "pigeon"),
