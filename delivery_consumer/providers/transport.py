@@ -17,9 +17,9 @@ from delivery_consumer.providers.http1 import (
     BadRequestError,
     BadResponseError,
     Head,
+    HeadReader,
     body_end,
     encode_request,
-    take_head,
 )
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -211,16 +211,17 @@ async def _write(stream: Stream, data: bytes) -> Head | None:
         await stream.write(data)
     except StreamClosedError as error:
         with contextlib.suppress(BadResponseError):
-            if (head := take_head(stream.received)) is not None:
+            if (head := HeadReader().take(stream.received)) is not None:
                 head.reusable = False
                 return head
         raise NotSentError("write_timeout" if stream.timed_out else "connection_lost") from error
     return None
 
 
+    heads = HeadReader()
 async def _answer(stream: Stream) -> Head:
     try:
-        while (head := take_head(stream.received)) is None:
+        while (head := heads.take(stream.received)) is None:
             await stream.more()
     except BadResponseError as error:
         raise NoAnswerError("bad_response") from error

@@ -21,7 +21,7 @@ from api_service.faults import FaultyValueError
 from delivery_consumer.errors import DeliveryError, PermanentDeliveryError
 from delivery_consumer.providers import Attempt
 from delivery_consumer.providers.email import EmailProvider, envelope_address
-from delivery_consumer.providers.http1 import BadResponseError, body_end, take_head
+from delivery_consumer.providers.http1 import BadResponseError, HeadReader, body_end
 from delivery_consumer.providers.mime import build_message
 from delivery_consumer.providers.webhook import MAX_RETRY_AFTER_S, WebhookProvider, retry_after_s
 from delivery_consumer.settings import EmailSettings, SmtpTls, WebhookSettings
@@ -206,7 +206,7 @@ def a_response_is_read(data: bytes) -> None:
     """In any pieces, or it is no response."""
     buffer = bytearray(data)
     try:
-        head = take_head(buffer)
+        head = HeadReader().take(buffer)
     except BadResponseError:
         return
     if head is not None:

@@ -1,23 +1,26 @@
 """Reading responses: what is one, where it ends, and when a connection may be used again."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery_consumer.providers.http1 import (
     MAX_HEAD_BYTES,
+    MAX_INTERIM,
     BadRequestError,
     BadResponseError,
     Head,
+    HeadReader,
     body_end,
     encode_request,
-    take_head,
 )
 
 
 def head_of(data: bytes) -> Head:
     """The head in front of these bytes."""
-    head = take_head(bytearray(data))
+    head = HeadReader().take(bytearray(data))
     assert head is not None
     return head
 
@@ -70,7 +73,7 @@ def test_heads(data: bytes, status: int, length: int | None, chunked: bool, reus
 def test_what_is_no_response(data: bytes) -> None:
     """Other protocols, other versions, broken or endless heads."""
     with pytest.raises(BadResponseError):
-        take_head(bytearray(data))
+        HeadReader().take(bytearray(data))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_no_bytes_break_the_parser(data: bytes) -> None:
     for prefix in (b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"):
         buffer = bytearray(prefix + data)
         try:
-            head = take_head(buffer)
+            head = HeadReader().take(buffer)
         except BadResponseError:
             continue
         if head is not None:
@@ -109,13 +112,46 @@ def test_no_bytes_break_the_parser(data: bytes) -> None:
 
 def test_a_head_may_come_byte_by_byte() -> None:
     """Incomplete is not broken."""
-    whole, buffer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", bytearray()
+    whole, buffer, heads = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", bytearray(), HeadReader()
     for byte in whole[:-1]:
         buffer.append(byte)
-        assert take_head(buffer) is None
+        assert heads.take(buffer) is None
     buffer.append(whole[-1])
 
-    assert take_head(buffer) is not None
+    assert heads.take(buffer) is not None
+
+
+def test_interim_heads_without_end_are_no_response() -> None:
+    """A few may come, in whatever pieces; each costs its receiver less than it costs us."""
+    interim, final = b"HTTP/1.1 103 X\r\n\r\n", b"HTTP/1.1 200 X\r\n\r\n"
+    few, many = HeadReader(), HeadReader()
+
+    for _ in range(MAX_INTERIM):
+        assert (few.take(bytearray(interim)), many.take(bytearray(interim))) == (None, None)
+
+    assert few.take(bytearray(final)) is not None
+    with pytest.raises(BadResponseError):
+        many.take(bytearray(interim))
+
+
+def test_what_has_come_is_gone_through_once() -> None:
+    """A receiver that drips has each of its bytes looked at once, not all of them with each byte."""
+    buffer, heads, took_s = bytearray(b"HTTP/1.1 200 OK\r\n"), HeadReader(), [0.0, 0.0]
+    for _ in range(5_000):
+        buffer += b"abcdef:\r\n"
+        began = time.process_time()
+        assert heads.take(buffer) is None
+        took_s[0] += time.process_time() - began
+    head, chunks = head_of(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), bytearray()
+    for _ in range(5_000):
+        chunks += b"1\r\nx\r\n"
+        began = time.process_time()
+        assert body_end(head, chunks) is None
+        took_s[1] += time.process_time() - began
+    chunks += b"0\r\n\r\n"
+
+    assert body_end(head, chunks) == len(chunks)
+    assert max(took_s) < 1.0, took_s  # some milliseconds; without, two seconds and six
 
 
 @pytest.mark.parametrize("bad", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0b"])
