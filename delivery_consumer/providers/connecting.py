@@ -200,7 +200,3 @@ class Connector:
             return await self._resolver.addresses(tenant_id, host, port)
         except (OSError, UnicodeError) as error:
             raise NotSentError("name_not_resolved") from error
-
-    def close(self) -> None:
-        """Let the resolver's threads go."""
-        self._resolver.close()

@@ -3,12 +3,15 @@
 A look-up cannot be cut off: one that nobody waits for any more holds its thread until the resolver gives up, half a
 minute later. Names whose servers are silent would so take all threads. So a tenant may hold at most GREED times what is
 free, as of everything else (tenants.py). Whoever may not begin waits without a thread, and leaves with its deadline.
+Each look-up has a daemon thread of its own, so that none keeps the process from ending; it costs less than the
+connection that it is for.
 """
 
 import asyncio
+import contextlib
 import socket
+import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from delivery_consumer.tenants import GREED
@@ -21,7 +24,6 @@ class Resolver:
     """Addresses of names, looked up anew each time: nothing is kept, so that what is judged is what is connected to."""
 
     def __init__(self, *, threads: int = THREADS) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
         self._free = threads
         self._held = Counter[str]()  # threads by tenant; those with none are left out
         self._lookups: dict[_Key, asyncio.Future[list[str]]] = {}
@@ -39,7 +41,9 @@ class Resolver:
 
     def _begin(self, key: _Key) -> asyncio.Future[list[str]]:
         tenant_id, host, port = key
-        lookup = asyncio.get_running_loop().run_in_executor(self._pool, _look_up, host, port)
+        loop = asyncio.get_running_loop()
+        lookup: asyncio.Future[list[str]] = loop.create_future()
+        threading.Thread(target=_answer, args=(loop, lookup, host, port), name="resolver", daemon=True).start()
         self._lookups[key] = lookup
         self._held[tenant_id] += 1
         self._free -= 1
@@ -66,9 +70,16 @@ class Resolver:
         finally:
             self._waiting.discard(waiter)
 
-    def close(self) -> None:
-        """Let the threads go."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+
+def _answer(loop: asyncio.AbstractEventLoop, lookup: asyncio.Future[list[str]], host: str, port: int) -> None:
+    """Look a name up, in a thread, and say so in the loop, unless that is closed by then."""
+    with contextlib.suppress(RuntimeError):
+        try:
+            addresses = _look_up(host, port)
+        except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
+            loop.call_soon_threadsafe(lookup.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(lookup.set_result, addresses)
 
 
 def _look_up(host: str, port: int) -> list[str]:

@@ -189,7 +189,6 @@ class OriginTransport(httpx.AsyncBaseTransport):
                 connection.stream.abort()
         self._idle.clear()
         self._idle_count = 0
-        self._connector.close()
 
 
 def origin_of(url: httpx.URL) -> Origin:
@@ -218,8 +217,8 @@ async def _write(stream: Stream, data: bytes) -> Head | None:
     return None
 
 
-    heads = HeadReader()
 async def _answer(stream: Stream) -> Head:
+    heads = HeadReader()
     try:
         while (head := heads.take(stream.received)) is None:
             await stream.more()

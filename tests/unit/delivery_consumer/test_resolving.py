@@ -1,6 +1,8 @@
 """Looking names up: one tenant's silent name servers hold its own look-ups alone."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -9,6 +11,7 @@ import pytest
 from delivery_consumer.providers import resolving
 from delivery_consumer.providers.connecting import Connector
 from delivery_consumer.providers.resolving import Resolver
+from tests.dockerfiles import REPOSITORY
 
 
 class NameServers:
@@ -56,7 +59,6 @@ async def test_names_that_nobody_answers_for_hold_one_tenant_s_look_ups_alone(se
 
     assert held == [8, 3]  # of twelve; of the four that were left
     assert other == ["127.0.0.1"]
-    resolver.close()
 
 
 async def test_who_waits_for_a_thread_begins_when_one_is_free_and_leaves_nothing_behind(servers: NameServers) -> None:
@@ -72,7 +74,6 @@ async def test_who_waits_for_a_thread_begins_when_one_is_free_and_leaves_nothing
     assert (await waiting, await asyncio.gather(*held)) == (["127.0.0.1"], [["127.0.0.1"]] * 2)
     assert sorted(servers.asked) == ["0.silent.example", "1.silent.example", "patient.example"]
     assert (resolver._held, resolver._waiting, resolver._lookups) == ({}, set(), {})
-    resolver.close()
 
 
 async def test_a_name_is_looked_up_once_for_all_of_a_tenant_s_that_ask_together(servers: NameServers) -> None:
@@ -85,4 +86,29 @@ async def test_a_name_is_looked_up_once_for_all_of_a_tenant_s_that_ask_together(
         assert {str(error) for error in await asyncio.gather(*calls, return_exceptions=True)} == {"address_forbidden"}
 
     assert servers.asked == ["shop.example"] * 2
-    connector.close()
+
+
+_ENDS = """
+import asyncio, time
+from delivery_consumer.providers import resolving
+
+resolving._look_up = lambda *_: time.sleep(60)
+
+async def ask():
+    async with asyncio.timeout(0.2):
+        await resolving.Resolver().addresses("a", "silent.example", 80)
+
+try:
+    asyncio.run(ask())
+except TimeoutError:
+    print("given up")
+"""
+
+
+def test_a_name_that_nobody_answers_for_does_not_keep_the_process_from_ending() -> None:
+    """SIGTERM means within 20 seconds, whatever a tenant's name servers do; the resolver may take longer."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ENDS], cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=True
+    )
+
+    assert done.stdout == "given up\n"
