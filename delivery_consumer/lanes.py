@@ -28,7 +28,9 @@ class Lanes:
     same reason only half as many wait for their keys; what comes beyond that is claimed out of turn, which answers
     `early`: the database keeps it and publishes it again when its turn has come.
 
-    Where there are several tenants, each of these is divided among them, and they take turns: tenants.py.
+    Where there are several tenants, each of these is divided among them, and they take turns: tenants.py. What has a
+    slot of a destination that all share is nobody's there, and has a part and turns of its own: a tenant that may claim
+    nothing at the moment would else keep that slot from the others.
     """
 
     put_off: Callable[[Job, float], None]
@@ -86,7 +88,7 @@ class Lanes:
             count = 1 if len(ready) > 1 or self._tenants.several else limit - len(jobs)
             taken = _next_of(tenant, count)
             for job in taken:
-                job.busy = True
+                job.busy_for = tenant
             tenant.busy += len(taken)
             self._busy += len(taken)
             jobs += taken
@@ -109,8 +111,7 @@ class Lanes:
 
     def give_up_slot(self, job: Job) -> None:
         """Return a job's slot; its key waits for it."""
-        if job.busy:
-            self._no_longer_busy(job)
+        self._no_longer_busy(job)
         if job.holds_slot and job.destination is not None:
             job.holds_slot = False
             self._note_change(job.destination, Destination.leave)
@@ -119,8 +120,7 @@ class Lanes:
 
     def put_back(self, job: Job) -> None:
         """Let a job that was taken and has not ended be taken again, before all others: nothing of its key went on."""
-        if job.busy:
-            self._no_longer_busy(job)
+        self._no_longer_busy(job)
         destination = job.destination
         if destination is None or job.refused or job.holds_slot:
             self._make_ready(job, first=True)
@@ -285,14 +285,18 @@ class Lanes:
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         tenant = job.tenant
         if not (tenant.high or tenant.normal):
+        if job.holds_slot and job.destination and self._tenants.several:
+            tenant = job.destination.tenant
             (self._ready.appendleft if first else self._ready.append)(tenant)
         lane = tenant.high if job.source.high else tenant.normal
         (lane.appendleft if first else lane.append)(job)
 
     def _no_longer_busy(self, job: Job) -> None:
-        job.busy = False
+        if (tenant := job.busy_for) is None:
+            return
+        job.busy_for = None
         self._busy -= 1
-        job.tenant.busy -= 1
+        tenant.busy -= 1
         job.tenant.served += 1
 
 

@@ -50,7 +50,7 @@ class Tenant:
     def __init__(self, id_: str) -> None:
         self.id = id_
         self.in_hand = self.bytes_in_hand = 0  # records read that have not ended
-        self.busy = 0  # of these: being claimed, claimed, or under way
+        self.busy = 0  # being claimed, claimed, or under way: its own, but for those at what all share
         self.waiting = 0  # for a slot of their destination
         self.behind = 0  # another one of their key
         self.unproven = 0  # slots held at destinations that have not proved themselves

@@ -74,7 +74,7 @@ class Job:
     expires_at: float | None = None  # monotonic clock
     destination: Destination | None = None
     holds_slot: bool = False
-    busy: bool = False  # taken to be claimed, and not given back since
+    busy_for: Tenant | None = None  # taken to be claimed, and not given back since: as whose, everybody's or its own
     rate: Rate | None = None  # of its endpoint, until its turn has come
     known_until: float = 0.0  # until then nobody need ask whether what was looked up for it is too old; monotonic clock
     refused: str | None = None  # ended before it was begun, as transient, for this reason

@@ -187,6 +187,27 @@ async def test_a_shared_destination_is_one_and_tenants_take_turns_at_it() -> Non
     assert bench.sent[:6] == [*flood[:2], flood[2], few[0], flood[3], few[1]]
 
 
+async def test_slots_that_all_share_are_not_held_by_a_tenant_that_may_claim_nothing() -> None:
+    """All that one may have is under way at what hangs: its mails do not keep the mail host from another's."""
+    bench = among_several(claim_ahead=12)
+
+    async def hang(record: Record) -> None:
+        if "hangs" in record.recipient:
+            await asyncio.Event().wait()
+
+    bench.provider.behave = hang
+    async with running(bench, workers=50):
+        bench.records(100, tenant="a", host="hangs.example")
+        await until_blocked()
+        bench.provider.limits = Limits(slots=2, first_slots=2, waiting=None, shared=True)
+        mails = bench.records(4, tenant="a", host="mail.example")
+        (other,) = bench.records(tenant="b", host="mail.example")
+        for _ in range(10):
+            await until_blocked()
+
+    assert {*mails, other} <= set(bench.sent)
+
+
 async def test_what_exceeds_a_tenant_s_share_of_what_is_read_is_put_off() -> None:
     """Its notification stays pending and comes back; its offset goes on; the topic is read on for others."""
     bench = among_several(in_flight=300, waiting=1000)
