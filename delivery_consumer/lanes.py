@@ -4,7 +4,7 @@ A job is claimed only when it could begin at once. Until then it is still pendin
 process leaves it to others, and a destination that hangs holds no more claims than it has slots.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -50,7 +50,7 @@ class Lanes:
         self._waiting_jobs = 0
         self._behind = 0  # jobs in the queues of keys
         self._turnstile = Turnstile()
-        self._starved: dict[Tenant, dict[Destination, None]] = {}  # kept back by the shared share, in order
+        self._starved = OrderedDict[Tenant, dict[Destination, None]]()  # kept back by the shared share, in turn
         self._unproven_in_use = 0
 
     def put(self, job: Job) -> None:
@@ -278,15 +278,16 @@ class Lanes:
             while starved and self._may_try(tenant):
                 destination = next(iter(starved))
                 del starved[destination]
+                self._starved.move_to_end(tenant)  # whoever had something is behind those who had not
                 self._promote(destination)
             if not starved:
                 del self._starved[tenant]
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         tenant = job.tenant
-        if not (tenant.high or tenant.normal):
         if job.holds_slot and job.destination and self._tenants.several:
             tenant = job.destination.tenant
+        if not (tenant.high or tenant.normal):
             (self._ready.appendleft if first else self._ready.append)(tenant)
         lane = tenant.high if job.source.high else tenant.normal
         (lane.appendleft if first else lane.append)(job)

@@ -208,6 +208,32 @@ async def test_slots_that_all_share_are_not_held_by_a_tenant_that_may_claim_noth
     assert {*mails, other} <= set(bench.sent)
 
 
+async def test_those_who_wait_to_try_a_new_destination_take_turns() -> None:
+    """More tenants than slots: whoever has had one does not have the next before all others."""
+    bench = among_several(unproven_slots=4, in_flight=10_000)
+    bench.provider.limits = Limits(slots=5, first_slots=1, waiting=200)
+    calls: deque[asyncio.Future[None]] = deque()
+    tried = Counter[str]()
+
+    async def hang(record: Record) -> None:
+        tried[record.tenant_id] += 1
+        calls.append(asyncio.get_running_loop().create_future())
+        await calls[-1]
+        raise UnknownOutcomeError("answer_timeout")
+
+    bench.provider.behave = hang
+    async with running(bench, workers=50):
+        for tenant in "abcdefghij":
+            for number in range(30):
+                bench.records(tenant=tenant, host=f"{number}.{tenant}.example")
+        for _ in range(60):
+            for _ in range(3):
+                await until_blocked()
+            calls.popleft().set_result(None)
+
+    assert (len(tried), min(tried.values()) >= 5) == (10, True), tried
+
+
 async def test_what_exceeds_a_tenant_s_share_of_what_is_read_is_put_off() -> None:
     """Its notification stays pending and comes back; its offset goes on; the topic is read on for others."""
     bench = among_several(in_flight=300, waiting=1000)
