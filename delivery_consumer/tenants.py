@@ -20,23 +20,34 @@ SOONEST_S: Final = 2.0
 LATEST_S: Final = 600.0
 EAGER: Final = 1.25
 """So much faster than they lately ended do those that are put off come again: to find room where others have gone."""
+_EVENLY: Final = (5**0.5 - 1) / 2
+"""Steps of the golden ratio, modulo 1, are spread evenly however many there are."""
 _FIRST_GUESS_PER_S: Final = 500.0
 _LEAST_PER_S: Final = 1.0
 _LOOK_EVERY_S: Final = 1.0
 
 
 class Line:
-    """Those that are put off, one after another, as fast as they will presumably be served."""
+    """Those that are put off, one after another, as fast as they will presumably be served.
 
-    __slots__ = ("_ends_at",)
+    It is LATEST_S long. Whoever does not fit in comes back to ask again, in the second half of that time and never with
+    all others: a hundred thousand at once would be in everybody's way, from PostgreSQL to here.
+    """
+
+    __slots__ = ("_ends_at", "_place")
 
     def __init__(self) -> None:
         self._ends_at = 0.0
+        self._place = 0.0  # of the last that did not fit, from 0 to 1
 
     def join(self, now: float, *, per_s: float, after_s: float = SOONEST_S) -> float:
         """Return for how many seconds the next one is put off: behind all others, and for `after_s` at the least."""
-        self._ends_at = min(max(self._ends_at, now + after_s) + 1 / per_s, now + LATEST_S)
-        return self._ends_at - now
+        ends_at, latest = max(self._ends_at, now + after_s) + 1 / per_s, now + LATEST_S
+        self._ends_at = min(ends_at, latest)
+        if ends_at <= latest:
+            return ends_at - now
+        self._place = (self._place + _EVENLY) % 1.0
+        return LATEST_S * (1 - self._place / 2)
 
 
 class Tenant:

@@ -292,7 +292,20 @@ def test_those_put_off_come_back_as_fast_as_others_end() -> None:
 
     assert waits[0] == pytest.approx(SOONEST_S + 0.1)
     assert waits[-1] == pytest.approx(SOONEST_S + 10)
-    assert line.join(1000.0, per_s=0.0001) == LATEST_S
+
+
+def test_those_for_whom_the_line_is_too_long_do_not_come_back_together() -> None:
+    """A hundred thousand for one that takes ten a second: the first come in turn, the others spread, none too late."""
+    line = Line()
+
+    waits = [line.join(1000.0, per_s=10) for _ in range(100_000)]
+
+    in_turn, spread = waits[:5_980], waits[5_980:]
+    assert in_turn[-1] == pytest.approx(LATEST_S)
+    assert max(Counter(int(wait_s) for wait_s in in_turn).values()) <= 11
+    assert (min(spread) >= LATEST_S / 2, max(spread) <= LATEST_S) == (True, True)
+    fair = len(spread) / (LATEST_S / 2)
+    assert max(Counter(int(wait_s) for wait_s in spread).values()) <= 1.1 * fair
 
 
 def test_the_line_goes_by_what_ended_of_late() -> None:
