@@ -302,13 +302,14 @@ def state(conn: Connection[Any], *, front: int) -> OutboxState:
 def put_off(conn: Connection[Any], waits: Sequence[tuple[UUID, int, float]]) -> int:
     """Have notifications published again after so many seconds: their ids, the attempts they wait for, the seconds.
 
-    What is not pending for that attempt any more is left out, as a claim would. Returns how many wait now; a repeat
-    changes nothing.
+    One that expires before that is published then, so that it ends on time. What is not pending for that attempt any
+    more is left out, as a claim would. Returns how many wait now; a repeat changes nothing.
     """
     query = """
         WITH put AS (
             INSERT INTO outbox_due (notification_id, tenant_id, due_at)
-            SELECT n.id, n.tenant_id, now() + t.seconds * interval '1 second'
+            SELECT n.id, n.tenant_id,
+                   least(now() + t.seconds * interval '1 second', CASE WHEN n.expires_at > now() THEN n.expires_at END)
               FROM unnest(%(ids)s::uuid[], %(attempts)s::smallint[], %(seconds)s::float8[]) AS t(id, attempt, seconds)
               JOIN notifications n ON n.id = t.id AND n.attempt = t.attempt AND n.status = 'pending'
             ON CONFLICT (notification_id) DO NOTHING

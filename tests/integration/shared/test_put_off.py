@@ -1,6 +1,7 @@
 """What is put off: pending all the while, published again when it is due, and left alone until then."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +41,20 @@ def test_what_is_put_off_stays_pending_and_is_published_when_it_is_due(conn: Con
         (one.id, one.key, one.record, one.headers) for one in (first, second)
     )
     assert outbox.promote_due(conn, limit=10) == 0
+
+
+def test_what_expires_sooner_comes_back_to_expire(conn: Conn, new: New) -> None:
+    """Once: where many do at once, and it is put off again, it has to wait its time."""
+    one = new(expires_at=datetime.now(UTC) + timedelta(seconds=60))
+    relayed(conn, one)
+    outbox.put_off(conn, [(one.id, 1, 600.0)])
+    [(in_s,)] = rows(conn, "SELECT extract(epoch FROM due_at - now())::int FROM outbox_due")
+    conn.execute("DELETE FROM outbox_due")
+    conn.execute("UPDATE notifications SET expires_at = now() - interval '1 second'")
+    outbox.put_off(conn, [(one.id, 1, 600.0)])
+    [(again_in_s,)] = rows(conn, "SELECT extract(epoch FROM due_at - now())::int FROM outbox_due")
+
+    assert (55 <= in_s <= 60, 595 <= again_in_s <= 600) == (True, True)
 
 
 def test_only_what_is_pending_for_that_attempt_is_put_off(conn: Conn, new: New) -> None:
