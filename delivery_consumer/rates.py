@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 class Rate:
     """One endpoint's turns in this process, evenly spaced. The share of a process may change from look to look."""
 
-    __slots__ = ("_line", "_next_at", "per_s")
+    __slots__ = ("_last_at", "_line", "per_s")
 
     def __init__(self, per_s: float) -> None:
         self.per_s = per_s
-        self._next_at = 0.0
+        self._last_at = float("-inf")  # not the next one: a rate that is raised holds from then on
         self._line = Line()
 
     def turn(self, now: float) -> float | None:
         """Take the next turn and return when it is; None where that is too far away: see `put_off_s`."""
-        at = max(self._next_at, now)
+        at = max(self._last_at + 1 / self.per_s, now)
         if at - now > SOONEST_S:
             return None
-        self._next_at = at + 1 / self.per_s
+        self._last_at = at
         return at
 
     def put_off_s(self, now: float) -> float:

@@ -247,7 +247,7 @@ async def test_a_rate_is_shared_by_the_processes_and_goes_on_through_a_look_up()
 
     again = world.directory.endpoint(record)
     assert id(again.rate) == id(rate)
-    assert (rate.per_s, rate.turn(10.0)) == (2, 10.25)
+    assert (rate.per_s, rate.turn(10.0)) == (2, 10.5)
 
 
 async def test_what_is_known_is_bounded_in_bytes_and_rates_outlast_it(monkeypatch: pytest.MonkeyPatch) -> None:

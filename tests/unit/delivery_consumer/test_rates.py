@@ -28,6 +28,16 @@ def test_turns_are_evenly_spaced_and_none_is_far_away() -> None:
     assert rate.turn(100.0) == 100.0
 
 
+def test_a_rate_that_is_raised_holds_at_once() -> None:
+    """Not after the turn that the slower one had planned."""
+    rate = Rate(0.1)
+    assert (rate.turn(10.0), rate.turn(10.5)) == (10.0, None)
+
+    rate.per_s = 10
+
+    assert [rate.turn(10.6) for _ in range(2)] == pytest.approx([10.6, 10.7])
+
+
 def test_those_far_away_are_put_off_one_after_another() -> None:
     """At the same rate, behind what waits here."""
     rate = Rate(4)
