@@ -148,8 +148,12 @@ class Deliverer:
             raise PermanentDeliveryError(job.refused or "bad_recipient")
         if job.refused:
             raise TransientDeliveryError(job.refused, retry_after_s=_BUSY_RETRY_S)
-        if directory := self._directories.get(job.record.channel):
-            directory.check(job.record)  # before the call, since nothing of this is the destination's fault
+        # Before the call, since nothing of this is the destination's fault.
+        if (directory := self._directories.get(job.record.channel)) and not directory.check(job.record):
+            await directory.look_up((job.record,))  # others' have taken its place since the claim
+            if reason := self.unsendable(job):
+                raise TransientDeliveryError(reason)
+            directory.check(job.record)
         if (blocked_s := job.destination.breaker.blocked_for_s(self._listening())) is not None:
             raise TransientDeliveryError("breaker_open", retry_after_s=blocked_s)
         job.destination.budget.note_first_call()

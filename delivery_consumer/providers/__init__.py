@@ -55,8 +55,11 @@ class Directory(Protocol):
         """Look up what sending these needs, in one question; an outage is waited out."""
         ...
 
-    def check(self, record: Record) -> None:
-        """Raise the delivery error that sending a record would end with by what is known, if there is one."""
+    def check(self, record: Record) -> bool:
+        """Say whether what sending a record needs is still known, however old; False: it has to be looked up again.
+
+        Raises the delivery error that sending it would end with by what is known, if there is one.
+        """
         ...
 
 

@@ -76,13 +76,18 @@ class Endpoints:
         known = self._known.get((record.tenant_id, recipient))
         return known is not None and self._clock() - known.looked_up_at < within_s
 
-    def check(self, record: Record) -> None:
-        """Raise what `endpoint` and `keys` would."""
-        if record.recipient.startswith(ENDPOINT):
-            self.endpoint(record)
-            self.keys(record)
-        elif self._get(record, "").unreadable:
-            raise _unreadable()
+    def check(self, record: Record) -> bool:
+        """Say whether everything a record needs is still known; raise what `endpoint` and `keys` would."""
+        own = self._known.get((record.tenant_id, ""))
+        if not record.recipient.startswith(ENDPOINT):
+            if own is not None and own.unreadable:
+                raise _unreadable()
+            return own is not None
+        if own is None or (record.tenant_id, record.recipient) not in self._known:
+            return False
+        self.endpoint(record)
+        self.keys(record)
+        return True
 
     def endpoint(self, record: Record) -> Endpoint:
         """Return the endpoint that is a record's recipient; raise PermanentDeliveryError where there is none."""
@@ -107,7 +112,7 @@ class Endpoints:
 
     def _get(self, record: Record, recipient: str) -> _Known:
         known = self._known.get((record.tenant_id, recipient))
-        if known is None:  # so many are in use that it was forgotten again
+        if known is None:  # so many are in use that it was forgotten between two tries of an attempt
             raise TransientDeliveryError("endpoint_forgotten", retry_after_s=_FORGOTTEN_RETRY_S)
         return known
 

@@ -111,6 +111,7 @@ class FakeProvider:
     behave: Callable[[Record], Awaitable[None]] | None = None
     rate: Rate | None = None
     unknown: set[str] = field(default_factory=set)  # recipients that have to be looked up
+    forgotten: set[str] = field(default_factory=set)  # and those that were forgotten after the claim
     known_for_s: float = 0.0
     fault: DeliveryError | None = None  # of what is known
     lookups: list[list[str]] = field(default_factory=list)
@@ -134,12 +135,14 @@ class FakeProvider:
         """Know them from now on."""
         self.lookups.append([record.id for record in records])
         self.unknown -= {record.recipient for record in records}
+        self.forgotten -= {record.recipient for record in records}
         self.known_for_s = 0.0
 
-    def check(self, record: Record) -> None:
+    def check(self, record: Record) -> bool:
         """As told."""
         if self.fault:
             raise self.fault
+        return record.recipient not in self.forgotten
 
     async def send(self, record: Record, attempt: Attempt) -> Receipt:
         """Accept."""

@@ -190,6 +190,36 @@ async def test_what_was_claimed_some_time_ago_is_looked_up_again_before_it_is_se
     assert bench.sent == ids
 
 
+async def test_what_was_forgotten_since_the_claim_is_looked_up_again() -> None:
+    """Another tenant's endpoints may take its place: that costs a question, and no attempt."""
+    bench = Bench()
+    (id_,) = bench.records()
+    await bench.engine.claim_once()
+    bench.provider.forgotten = {"https://a.example/h"}
+
+    await bench.all()
+
+    assert bench.provider.lookups == [[id_]]
+    assert [(ended.outcome, ended.tries) for ended in bench.store.ended] == [(Outcome.ACCEPTED, 1)]
+
+
+async def test_nothing_is_sent_once_the_lease_is_over_that_a_look_up_outlasted() -> None:
+    """Somebody else may have ended the attempt, and begun the next."""
+    bench = Bench()
+    bench.records()
+    await bench.engine.claim_once()
+    bench.provider.forgotten = {"https://a.example/h"}
+
+    async def slow(_: Sequence[Record]) -> None:
+        bench.clock.now += 100
+
+    bench.provider.look_up = slow  # type: ignore[method-assign, assignment]
+    await bench.all()
+
+    assert bench.sent == []
+    assert [ended.reason for ended in bench.store.ended] == ["lease_over"]
+
+
 async def test_what_comes_during_a_look_up_stays_behind_what_came_before_it() -> None:
     """Read while another endpoint is asked for, it is lined up after those of its own that waited."""
     bench, answer = Bench(), asyncio.Event()
