@@ -4,7 +4,7 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -36,7 +36,7 @@ class Endpoint:
     """A receiver that has a name of its own."""
 
     url: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
     timeout_s: float | None
     rate: Rate | None
 
@@ -47,7 +47,7 @@ class _Known:
 
     looked_up_at: float
     endpoint: Endpoint | None
-    keys: Keys
+    keys: Keys = field(repr=False)
     unreadable: bool  # something of it could not be opened
     size_bytes: int = 0
 

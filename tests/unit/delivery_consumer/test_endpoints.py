@@ -216,6 +216,20 @@ async def test_who_is_not_known_is_sent_nothing_signed_by_another() -> None:
     assert world.requests == []
 
 
+async def test_nothing_made_of_secrets_shows_them() -> None:
+    """What signs, and headers that are credentials, are in no `repr`."""
+    endpoint = an_endpoint(sealed_headers=sealed_headers({"Authorization": "Bearer s3cret"}))
+    world = World([endpoint], [sealed_secret(b"e" * 32)])
+    record = to_endpoint()
+    await world.directory.look_up([record])
+
+    shown = f"{world.directory._known} {world.directory.endpoint(record)}"
+
+    assert "shop.example" in shown
+    assert "s3cret" not in shown
+    assert "e" * 32 not in shown
+
+
 async def test_one_question_for_all_and_again_after_some_seconds() -> None:
     """What is fresh is not asked for."""
     world = World([an_endpoint()])
