@@ -460,6 +460,8 @@ CREATE UNLOGGED TABLE IF NOT EXISTS delivery_consumers (
   consumer    uuid PRIMARY KEY,
   reported_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
+ALTER TABLE delivery_consumers ADD COLUMN IF NOT EXISTS channels text[] NOT NULL DEFAULT '{email,webhook}';
+COMMENT ON COLUMN delivery_consumers.channels IS 'What it sends: those that send webhooks divide the rate of an endpoint.';
 COMMENT ON TABLE delivery_consumers IS 'Which delivery consumers report on their destinations; one that has not for 15 s is taken for gone. Not logged: after a crash all of them report anew.';
 
 CREATE UNLOGGED TABLE IF NOT EXISTS destination_reports (

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Final, LiteralString, NamedTuple
 from uuid import UUID
@@ -153,9 +153,9 @@ class Changes:
 class Reporter:
     """Writes what has changed, from a thread of its own. Make it inside the event loop."""
 
-    def __init__(self, conninfo: str, changes: Changes, *, consumer: UUID) -> None:
-        self._changes, self._consumer = changes, consumer
-        self.consumer_count = 1  # how many are alive, as of the last report
+    def __init__(self, conninfo: str, changes: Changes, *, consumer: UUID, channels: Collection[Channel]) -> None:
+        self._changes, self._consumer, self._channels = changes, consumer, channels
+        self.webhook_consumers = 1  # how many are alive that send webhooks, as of the last report
         self._session = Session(conninfo, application_name="delivery_consumer reports", settings=_SETTINGS)
         self._handed: queue.SimpleQueue[tuple[list[Report], list[DestinationKey]] | None] = queue.SimpleQueue()
         self._idle = threading.Event()
@@ -166,12 +166,12 @@ class Reporter:
         self._thread = threading.Thread(target=self._write, name="reports", daemon=True)
 
     async def run(self) -> None:
-        """Report until cancelled."""
+        """Report until cancelled; first at once, since whoever seems to be alone takes an endpoint's whole rate."""
         self._thread.start()
         try:
             while True:
-                await asyncio.sleep(REPORT_EVERY_S)
                 self.hand_over()
+                await asyncio.sleep(REPORT_EVERY_S)
         finally:
             self._handed.put(None)
 
@@ -189,12 +189,18 @@ class Reporter:
         while (handed := self._handed.get()) is not None:
             reports, forgotten = handed
             try:
-                told = destinations.report(self._session.connection(), self._consumer, reports, forgotten=forgotten)
+                told = destinations.report(
+                    self._session.connection(),
+                    self._consumer,
+                    reports,
+                    forgotten=forgotten,
+                    channels=self._channels,
+                )
             except psycopg.Error as error:
                 self._skip(error)
             else:
                 self._incomplete, self._failing = not told.known, False
-                self.consumer_count = told.consumer_count
+                self.webhook_consumers = told.webhook_consumers
             self._idle.set()
         self._session.drop()
 

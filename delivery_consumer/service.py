@@ -51,7 +51,7 @@ class Service:
             [name for lanes in lanes_of for name in lanes],
         )
         self._poison = DeadLetterProducer(producer_config(settings.kafka, client_id=client_id), topics.dlq)
-        self._providers = build_providers(settings, self.store.find_receivers, lambda: self._reporter.consumer_count)
+        self._providers = build_providers(settings, self.store.find_receivers, lambda: self._reporter.webhook_consumers)
         in_flight = max(settings.in_flight, 2 * settings.concurrency)
         self._listening = ListeningClock()
         self._tenants = Tenants()
@@ -69,7 +69,7 @@ class Service:
             lease_margin_s=settings.lease_s / 4,  # renewal keeps a third at the least, unless PostgreSQL is away
         )
         changes = Changes(self._deliverer.destinations, self._providers, lanes.waiting_for, clock=self._listening)
-        self._reporter = Reporter(settings.service.conninfo, changes, consumer=owner)
+        self._reporter = Reporter(settings.service.conninfo, changes, consumer=owner, channels=settings.channels)
         self._engine = Engine(
             store=self.store,
             deliverer=self._deliverer,

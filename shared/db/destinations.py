@@ -1,6 +1,6 @@
 """The tables destination_reports and delivery_consumers: what consumers hold against destinations, to be looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, LiteralString
@@ -39,20 +39,25 @@ class Reported:
     """What came of a report."""
 
     known: bool  # the consumer was, before it
-    consumer_count: int  # how many are alive
+    webhook_consumers: int  # how many are alive that send webhooks, this one taken for one of them
 
 
 def report(
-    conn: Connection[Any], consumer: UUID, reports: Sequence[Report], *, forgotten: Sequence[tuple[str, str]] = ()
+    conn: Connection[Any],
+    consumer: UUID,
+    reports: Sequence[Report],
+    *,
+    forgotten: Sequence[tuple[str, str]] = (),
+    channels: Iterable[Channel] = tuple(Channel),
 ) -> Reported:
     """Say that a consumer is alive, write what has changed, drop what it has forgotten and consumers that are gone.
 
-    One statement. Where nothing was known of this consumer before, what it reported earlier and does not report now is
-    missing: it reports all of it again.
+    `channels` are those that it sends. One statement. Where nothing was known of this consumer before, what it reported
+    earlier and does not report now is missing: it reports all of it again.
     """
     query = """
         WITH beat AS (
-            INSERT INTO delivery_consumers (consumer) VALUES (%(consumer)s)
+            INSERT INTO delivery_consumers (consumer, channels) VALUES (%(consumer)s, %(channels)s)
             ON CONFLICT (consumer) DO UPDATE SET reported_at = now()
         ), silent AS (
             SELECT consumer FROM delivery_consumers
@@ -82,19 +87,20 @@ def report(
                    next_probe_at = excluded.next_probe_at, changed_at = now()
         )
         SELECT count(*) FILTER (WHERE consumer = %(consumer)s),
-               count(*) FILTER (WHERE consumer <> %(consumer)s
+               count(*) FILTER (WHERE consumer <> %(consumer)s AND 'webhook' = ANY(channels)
                                   AND reported_at >= now() - %(gone_after_s)s * interval '1 second')
           FROM delivery_consumers
     """
     parameters = {
         "consumer": consumer,
+        "channels": [channel.value for channel in channels],
         "gone_after_s": GONE_AFTER_S,
         "tenants": [tenant_id for tenant_id, _ in forgotten],
         "names": [name for _, name in forgotten],
         "reports": Jsonb(list(reports), dumps=orjson.dumps),  # it knows dataclasses
     }
     known, others = conn.execute(query, parameters).fetchall()[0]
-    return Reported(known=bool(known), consumer_count=others + 1)
+    return Reported(known=bool(known), webhook_consumers=others + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 
 from shared.db import destinations
 from shared.db.destinations import Filter, Report
-from shared.model import BreakerState
+from shared.model import BreakerState, Channel
 
 Conn = psycopg.Connection[Any]
 ONE, TWO = UUID(int=1), UUID(int=2)
@@ -104,6 +104,17 @@ def test_a_consumer_that_was_swept_learns_that_it_was(conn: Conn) -> None:
     destinations.report(conn, TWO, [])
 
     assert [told.known for told in (first, second, destinations.report(conn, ONE, []))] == [False, True, False]
+
+
+def test_a_consumer_learns_how_many_send_webhooks(conn: Conn) -> None:
+    """Among those that are alive: one that sends mail alone takes no part of an endpoint's rate."""
+    destinations.report(conn, ONE, [])
+    destinations.report(conn, TWO, [], channels=[Channel.EMAIL])
+    destinations.report(conn, UUID(int=3), [], channels=[Channel.WEBHOOK])
+    destinations.report(conn, UUID(int=4), [])
+    age(conn, UUID(int=4), 16)
+
+    assert destinations.report(conn, ONE, []).webhook_consumers == 2
 
 
 @pytest.mark.parametrize(
