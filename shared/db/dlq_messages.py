@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
+from shared.db.pipelining import pipelined
 from shared.model import FailureClass
 
 MAX_PART_CHARS: Final = 300
@@ -84,13 +85,11 @@ def track(conn: Connection[Any], letters: Sequence[Tracked]) -> Sequence[UUID]:
     notifications that do not exist any more: a letter read again after its notification was pruned is left out.
 
     Raises psycopg.OperationalError when PostgreSQL is out of reach; calling again is safe. The batch is one pipeline
-    and, on an autocommit connection, one transaction.
+    and, on an autocommit connection, one transaction, which no stopped process leaves open: see pipelining.py.
     """
-    with conn.transaction(), conn.cursor() as cursor:
-        for statement, wanted in ((_TRACK, True), (_TRACK_UNDECODABLE, False)):
-            rows = [_parameters(letter) for letter in letters if (letter.notification_id is not None) is wanted]
-            if rows:
-                cursor.executemany(statement, rows)
+    with pipelined(conn):
+        for letter in letters:
+            conn.execute(_TRACK_UNDECODABLE if letter.notification_id is None else _TRACK, _parameters(letter))
     return _pruned(conn, letters)
 
 

@@ -16,6 +16,7 @@ import outbox_relay.flight
 import outbox_relay.relay
 import outbox_relay.upkeep
 import shared.db
+import shared.db.dlq_messages
 import shared.model
 from dlq_consumer.consumer import DlqConsumer
 from outbox_relay.flight import ProducerFailedError
@@ -69,7 +70,8 @@ class Stage:
                 patch.setattr(module, "time", self.clock)
             for module in (outbox_relay.relay, outbox_relay.flight, outbox_relay.upkeep):
                 patch.setattr(module, "time", self.polled)
-            patch.setattr(outbox_relay.relay, "pipelined", Link.pipelined)
+            for module in (outbox_relay.relay, shared.db.dlq_messages):
+                patch.setattr(module, "pipelined", Link.pipelined)
             patch.setattr(outbox_relay.relay, "Producer", lambda *_a, **_k: Producer(self.broker))
             patch.setattr(outbox_relay.relay, "ensure_topics", lambda _s, names, **_k: self.broker.make_topics(names))
             patch.setattr(dlq_consumer.consumer, "Consumer", lambda *_a, **_k: DlqReader(self.broker))
