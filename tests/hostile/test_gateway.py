@@ -86,10 +86,17 @@ def p99_s(port: int, *, asked: int = ASKED, timeout_s: float = 20) -> float:
 
 
 def ask(
-    port: int, method: str, path: str, body: Any = None, headers: Any = None, *, timeout_s: float = 20
+    port: int,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: Any = None,
+    *,
+    timeout_s: float = 20,
+    address: str = "127.0.0.1",
 ) -> tuple[int, dict[str, str], bytes]:
-    """The status, headers and body of an answer."""
-    conn = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    """The status, headers and body of an answer to a client with this address."""
+    conn = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s, source_address=(address, 0))
     with contextlib.closing(conn):
         conn.request(method, path, body, headers or {})
         response = conn.getresponse()
@@ -105,6 +112,20 @@ def test_row_17_slow_clients_keep_nobody_waiting(gateway: Gateway, kind: str) ->
         attacked = p99_s(gateway.port)
 
     assert attacked <= 2 * max(calm, ENOUGH_S), f"{attacked * 1000:.1f} ms, calm {calm * 1000:.1f} ms"
+
+
+def test_row_17_slow_batches_of_one_client_leave_room_for_those_of_others(gateway: Gateway) -> None:
+    """Bodies of batches may be large, so few may be on their way at once: one address has half of these at most."""
+    head = HEAD.replace(b"notifications ", b"notifications/batch ")
+    headers = {"Content-Type": "application/json"}
+
+    with Slow(gateway.port, head + b"Content-Length: 900000\r\n\r\n{", 16):
+        statuses = [
+            ask(gateway.port, "POST", f"{PATH}/batch", b"{}", headers, address=one)[0]
+            for one in ("127.0.0.1", "127.0.0.2")
+        ]
+
+    assert statuses == [429, 400]
 
 
 def test_row_17_without_the_gateway_they_do(gateway: Gateway) -> None:

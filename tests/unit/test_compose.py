@@ -119,8 +119,13 @@ def test_a_service_has_longer_to_stop_than_it_needs(service: str) -> None:
 def test_the_order_of_starting_is_gated_by_health(name: str) -> None:
     """Whatever is waited for has a health check with a time to start in."""
     for awaited, how in SERVICES[name].get("depends_on", {}).items():
-        assert how == {"condition": "service_healthy"}
+        assert how["condition"] == "service_healthy"
         assert SERVICES[awaited]["healthcheck"]["start_period"]
+
+
+def test_the_gateway_is_started_again_with_the_api() -> None:
+    """nginx looks its name up once, at the start: a new container may have another address."""
+    assert SERVICES["gateway"]["depends_on"]["api_service"]["restart"] is True
 
 
 def test_the_api_does_not_wait_for_kafka() -> None:
