@@ -15,12 +15,13 @@ from api_service.callers import Caller, CallerKind, Scope
 from api_service.problems import Problem
 from api_service.services import EXTENSION
 from shared.db import api_keys as keys_table
-from shared.db import dlq_messages, notifications, tenants, users
+from shared.db import destinations, dlq_messages, notifications, tenants, users
 from shared.db.api_keys import NewApiKey
+from shared.db.destinations import Report
 from shared.db.dlq_messages import Tracked
 from shared.db.notifications import Ended, Ticket
 from shared.db.users import NewUser
-from shared.model import FailureClass, Outcome, uuid7
+from shared.model import BreakerState, FailureClass, Outcome, uuid7
 from tests.servers import Database
 
 ClientOf = Callable[[str], FlaskClient]
@@ -88,6 +89,7 @@ class Things:
     sender_domains: list[str]
     keys: list[str]
     users: list[str]  # the second is disabled
+    destination: str
     fingerprint: str
 
 
@@ -111,7 +113,20 @@ def furnish(client: FlaskClient, database: Database, tenant_id: str) -> Things:
     named = [f"{name}.{tenant_id}.example.com" for name in ("mail", "shop")]
     domains = [body_of(client.post("/api/v1/sender-domains", json={"domain": one}))["domain"] for one in named]
     keys, users = people(database, tenant_id)
-    return Things(pending, failed, held, letters, retries, suppressions, endpoints, domains, keys, users, fingerprint)
+    return Things(
+        *(pending, failed, held, letters, retries, suppressions, endpoints, domains, keys, users),
+        destination_of(database, tenant_id),
+        fingerprint,
+    )
+
+
+def destination_of(database: Database, tenant_id: str) -> str:
+    """Let a delivery consumer report where a tenant's webhooks go; return its name."""
+    name = f"https://hooks.{tenant_id}.example.com:443"
+    report = Report(name, "webhook", BreakerState.CLOSED, 1, 50, 0, 9, 1, None, None, tenant_id=tenant_id)
+    with database.connect() as conn:
+        destinations.report(conn, OWNER, [report])
+    return name
 
 
 def people(database: Database, tenant_id: str) -> tuple[list[str], list[str]]:

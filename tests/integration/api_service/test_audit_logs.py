@@ -15,6 +15,7 @@ from api_service.actions import Action, EntityType
 from api_service.audit_log_answers import AuditLogSchema
 from api_service.callers import Scope
 from api_service.clients import TrustedProxies
+from api_service.routes import sender_domains
 from api_service.routing import scope_of
 from api_service.services import EXTENSION, Services
 from shared.db import audit, dlq_retry_steps
@@ -37,7 +38,7 @@ from tests.servers import Database
 PATH = "/api/v1/audit-logs"
 LETTERS = "/api/v1/dead-letters"
 ENDPOINTS = "/api/v1/endpoints"
-KEYS, USERS = "/api/v1/api-keys", "/api/v1/users"
+KEYS, USERS, DOMAINS = "/api/v1/api-keys", "/api/v1/users", "/api/v1/sender-domains"
 Do = Callable[[FlaskClient, Things], Any]
 CANARY = "canary-4711"
 
@@ -89,10 +90,22 @@ CHANGES: dict[tuple[str, str], tuple[Do, Action, bool]] = {
         post(USERS + "/{things.users[0]}/disable"), Action.USER_DISABLED, True),
     ("POST", f"{USERS}/<uuid:user_id>/enable"): (
         post(USERS + "/{things.users[1]}/enable"), Action.USER_ENABLED, True),
+    ("POST", DOMAINS): (post(DOMAINS, {"domain": "new.example.com"}), Action.SENDER_DOMAIN_ADDED, True),
+    ("POST", f"{DOMAINS}/<domain>/verify"): (
+        post(DOMAINS + "/{things.sender_domains[0]}/verify"), Action.SENDER_DOMAIN_VERIFIED, True),
+    ("DELETE", f"{DOMAINS}/<domain>"): (
+        lambda client, things: client.delete(f"{DOMAINS}/{things.sender_domains[0]}"),
+        Action.SENDER_DOMAIN_DELETED, True),
 }  # fmt: skip
 """How each operation is done, what it is noted as, and whether saying so again changes nothing."""
 NOT_NOTED = {("POST", f"{ENDPOINTS}/<endpoint>/test")}
 """It changes nothing: the notification it sends tells of itself."""
+
+
+@pytest.fixture(autouse=True)
+def dns_has_every_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever domain is verified is the tenant's."""
+    monkeypatch.setattr(sender_domains, "_look_for", lambda _one: None)
 
 
 @pytest.fixture
