@@ -23,6 +23,7 @@ from api_service.limiting.limits import Limits
 from api_service.limiting.memory import Memory
 from api_service.limiting.shared import Shared
 from api_service.passwords import Passwords
+from api_service.places import Places
 from api_service.problems import Problem
 from api_service.routes import (
     api_keys,
@@ -46,6 +47,7 @@ from api_service.routing import declares, scope_of
 from api_service.services import EXTENSION, Services, ids, services
 from api_service.settings import ApiSettings
 from api_service.tokens import Tokens
+from api_service.txt_records import LOOKUPS_AT_ONCE
 from shared.records import Topics
 from shared.secrets import Keyring
 
@@ -73,6 +75,7 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
         gate=OpenGate() if settings.identity.mode is AuthMode.OPEN else Identity(database, tokens),
         passwords=Passwords(),
         tokens=tokens,
+        lookups=Places(LOOKUPS_AT_ONCE, when_taken="another domain is being looked up; repeat this"),
     )
     app.url_map.merge_slashes = False  # who writes two is redirected otherwise, to whatever host the request names
     app.before_request(_begin)

@@ -6,9 +6,6 @@ comes third is told to come back, and requests of other kinds find threads free.
 """
 
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,12 +14,11 @@ import bcrypt
 
 from api_service.common_passwords import is_common
 from api_service.faults import FaultyValueError
-from api_service.problems import Problem
+from api_service.places import Places
 
 MIN_CHARS: Final = 12
 MAX_CHARS: Final = 128
 AT_ONCE: Final = 2
-RETRY_AFTER_S: Final = 1
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?:0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}")  # of cost 14 at most: about a second
 _BCRYPT_BYTES: Final = 72  # it looks at no more, and refuses to guess what was meant
 _HASHER: Final = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -57,16 +53,16 @@ class Passwords:
     """Hashes and compares, a bounded number at once."""
 
     def __init__(self, *, at_once: int = AT_ONCE) -> None:
-        self._places = threading.BoundedSemaphore(at_once)
+        self._places = Places(at_once, when_taken="too many sign in at this moment; repeat this")
 
     def hashed(self, password: str) -> str:
         """Return the hash to keep. Raises Problem 503 where others are at it."""
-        with self._place():
+        with self._places.one():
             return _HASHER.hash(password)
 
     def compared(self, password: str, kept: str | None) -> Verdict:
         """Compare a password with what is kept of it, None for nobody's. Raises Problem 503 where others are at it."""
-        with self._place():
+        with self._places.one():
             if kept is not None and kept.startswith("$2"):
                 right = bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], kept.encode())
                 return Verdict(right, _HASHER.hash(password) if right else None)
@@ -77,14 +73,3 @@ class Passwords:
             if kept is None:
                 return Verdict(right=False)
             return Verdict(right=True, renewed=_HASHER.hash(password) if _HASHER.check_needs_rehash(kept) else None)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
-            raise Problem(
-                "busy", "too many sign in at this moment; repeat this", headers={"Retry-After": str(RETRY_AFTER_S)}
-            )
-        try:
-            yield
-        finally:
-            self._places.release()

@@ -33,7 +33,7 @@ SHOW: Final[dict[str, Any]] = {
 }
 VERIFY: Final[dict[str, Any]] = {
     "responses": {"200": answer("E-mail may be from it.", "SenderDomain", _VERIFIED)}
-    | problems(*ANY, "not_found", "not_verified", "lookup_failed")
+    | problems(*ANY, "not_found", "not_verified", "lookup_failed", "busy")
 }
 DELETE: Final[dict[str, Any]] = {
     "responses": {"204": {"description": "No notification can name it from now on."}} | problems(*ANY, "not_found")

@@ -17,6 +17,7 @@ from api_service.known import Known
 from api_service.limiting.limits import Limits
 from api_service.paging import Cursors
 from api_service.passwords import Passwords
+from api_service.places import Places
 from api_service.settings import ApiSettings
 from api_service.tokens import Tokens
 from api_service.tracing import RequestIds
@@ -43,6 +44,7 @@ class Services:
     proxies: TrustedProxies
     passwords: Passwords
     tokens: Tokens
+    lookups: Places  # in DNS, which keep who asks waiting
 
 
 def services() -> Services:

@@ -9,6 +9,8 @@ import dns.resolver
 
 LOOKUP_S: Final = 5.0
 """In all, whatever servers there are to ask."""
+LOOKUPS_AT_ONCE: Final = 1
+"""In one process: who names a domain may run its name server, which can be silent for as long as it is asked."""
 
 
 class LookupFailedError(Exception):

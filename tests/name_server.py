@@ -13,18 +13,24 @@ import dns.rrset
 
 
 class NameServer:
-    """Answers what is in `records`, by name; with `broken` it fails instead. Use it as a context manager."""
+    """Answers what is in `records`, by name; with `broken` it fails instead, with `silent` it says nothing.
+
+    Use it as a context manager.
+    """
 
     def __init__(self) -> None:
         self.records: dict[str, list[str]] = {}
         self.broken = False
+        self.silent = False
         self.asked: list[str] = []
         server = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 query, socket = self.request
-                socket.sendto(server._answer(query), self.client_address)
+                answer = server._answer(query)
+                if not server.silent:
+                    socket.sendto(answer, self.client_address)
 
         self._udp = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._udp.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

@@ -112,7 +112,8 @@ def verify(domain: str) -> Response:
 def _look_for(one: SenderDomain) -> None:
     """Raise Problem unless DNS holds the domain's record. No transaction is open meanwhile."""
     try:
-        found = txt_records(f"{_LABEL}.{one.domain}", servers=services().settings.dns_servers)
+        with services().lookups.one():
+            found = txt_records(f"{_LABEL}.{one.domain}", servers=services().settings.dns_servers)
     except LookupFailedError as error:
         headers = {"Retry-After": str(RETRY_AFTER_S)}
         raise Problem("lookup_failed", "no name server answered; repeat this", headers=headers) from error

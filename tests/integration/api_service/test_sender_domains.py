@@ -1,5 +1,7 @@
 """Whom e-mail may be from: a domain is named once its owner has put a record into DNS, and by its tenant alone."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api_service import known, wsgi
+from api_service import known, txt_records, wsgi
 from api_service.routes import sender_domains as routes
 from api_service.settings import read_settings
 from shared.db.outbox import read
@@ -78,6 +80,33 @@ def test_a_domain_is_verified_by_its_record_alone(client: FlaskClient, dns: Name
     assert "Retry-After" in failed.headers
     assert found["status"] == "verified"
     assert again == found == body_of(client.get(domain)) == body_of(client.get(PATH))["data"][0]
+
+
+def test_a_silent_name_server_holds_one_thread_at_most(
+    app: Flask, client: FlaskClient, dns: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever names a domain may run its name server: the next look-up is told to come back, whoever's it is."""
+    monkeypatch.setattr(txt_records, "LOOKUP_S", 1.0)
+    paths = [body_of(client.post(PATH, json={"domain": f"d{number}.example.org"}))["href"] for number in range(8)]
+    dns.silent = True
+    answers: list[Any] = []
+
+    def verify(path: str) -> None:
+        answers.append(app.test_client().post(f"{path}/verify"))
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=verify, args=(path,)) for path in paths]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    took_s = time.monotonic() - began
+    dns.silent = False
+
+    assert sorted(body_of(one, 503)["code"] for one in answers) == ["busy"] * 7 + ["lookup_failed"]
+    assert all("Retry-After" in one.headers for one in answers)
+    assert took_s < 2.5
+    verified(client, dns, "d0.example.org")
 
 
 def test_adding_a_domain_again_changes_nothing(client: FlaskClient, dns: NameServer) -> None:

@@ -127,7 +127,7 @@ def test_no_more_than_two_are_hashed_at_once(held: threading.Event) -> None:
     busy = [threading.Thread(target=keeper.hashed, args=(GOOD,)) for _ in range(AT_ONCE)]
     for one in busy:
         one.start()
-    while keeper._places._value:
+    while keeper._places._free._value:
         pass
 
     with pytest.raises(Problem) as caught:
