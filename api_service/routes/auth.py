@@ -1,13 +1,12 @@
 """People join, sign in, and look at who they are."""
 
 import logging
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import flask
 import psycopg
 from flask import Response
-from psycopg import Connection
 
 from api_service import bodies, metrics
 from api_service import identity_documents as documents
@@ -78,11 +77,7 @@ def _proven(email: str, password: str) -> SigningIn:
         metrics.SIGN_INS.labels("shut_out").inc()
         raise Problem("forbidden", "this account is disabled, or its tenant suspended: ask an administrator")
     metrics.SIGN_INS.labels("right").inc()
-
-    def note(conn: Connection[Any]) -> None:
-        users.note_sign_in(conn, found.id, tenant_id=found.tenant_id, password_hash=verdict.renewed)
-
-    database.run(note, tenant_id=found.tenant_id)
+    database.run(lambda conn: users.note_sign_in(conn, found, renewed=verdict.renewed), tenant_id=found.tenant_id)
     return found
 
 

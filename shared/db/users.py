@@ -85,13 +85,20 @@ def signed_in(conn: Connection[Any], user_id: UUID) -> SignedIn | None:
     return conn.cursor(row_factory=class_row(SignedIn)).execute(query, (user_id,)).fetchone()
 
 
-def note_sign_in(conn: Connection[Any], user_id: UUID, *, tenant_id: str, password_hash: str | None) -> None:
-    """Note that somebody has signed in, and their password's new hash where it was renewed."""
+def note_sign_in(conn: Connection[Any], who: SigningIn, *, renewed: str | None) -> None:
+    """Note that somebody has signed in, and `renewed`, another hash of the password by which they did.
+
+    That one is dropped where they were given another password meanwhile.
+    """
     query = """
-        UPDATE users SET last_login_at = now(), password_hash = coalesce(%(password_hash)s, password_hash)
+        UPDATE users
+           SET last_login_at = now(),
+               password_hash = CASE WHEN password_hash = %(compared)s THEN coalesce(%(renewed)s, password_hash)
+                                    ELSE password_hash END
          WHERE id = %(id)s AND tenant_id = %(tenant_id)s
     """
-    conn.execute(query, {"id": user_id, "tenant_id": tenant_id, "password_hash": password_hash})
+    parameters = {"id": who.id, "tenant_id": who.tenant_id, "compared": who.password_hash, "renewed": renewed}
+    conn.execute(query, parameters)
 
 
 def add(conn: Connection[Any], new: NewUser) -> User | None:

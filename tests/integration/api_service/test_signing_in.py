@@ -11,8 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from api_service import identity, wsgi
+from api_service.passwords import Passwords, Verdict
 from api_service.settings import read_settings
-from shared.db import tenants
+from shared.db import tenants, users
 from shared.settings import Environment
 from tests.integration.api_service.conftest import CLOSED, make_key
 from tests.servers import Database
@@ -184,6 +185,33 @@ def test_an_imported_hash_is_renewed_at_the_first_sign_in(closed: FlaskClient, d
         assert renewed.startswith("$argon2id$")
         assert sign_in(closed).status_code == 200
         assert conn.execute("SELECT password_hash FROM users").fetchone() == (renewed,)
+
+
+def test_a_password_that_is_set_meanwhile_stays(
+    closed: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renewing the hash of the old one, as they sign in by it a last time, does not bring it back."""
+    joined(closed)
+    imported = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    other = "four ducks under the bridge"
+    keeper, compared = Passwords(), Passwords.compared
+
+    def compared_slowly(self: Passwords, password: str, kept: str | None) -> Verdict:
+        verdict = compared(self, password, kept)
+        if kept == imported:
+            with database.connect(autocommit=True) as conn:
+                users.set_password(conn, "ada@example.com", password_hash=keeper.hashed(other))
+        return verdict
+
+    monkeypatch.setattr(Passwords, "compared", compared_slowly)
+    with database.connect(autocommit=True) as conn:
+        conn.execute("UPDATE users SET password_hash = %s", (imported,))
+
+    stale = bearer(closed)
+
+    assert sign_in(closed, password=PASSWORD).status_code == 401
+    assert sign_in(closed, password=other).status_code == 200
+    assert closed.get("/auth/me", headers=stale).status_code == 401
 
 
 @pytest.fixture
