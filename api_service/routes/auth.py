@@ -1,12 +1,12 @@
 """People join, sign in, and look at who they are."""
 
 import logging
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import flask
-import psycopg
 from flask import Response
+from psycopg import Connection
 
 from api_service import bodies, metrics
 from api_service import identity_documents as documents
@@ -18,8 +18,8 @@ from api_service.responses import json_response
 from api_service.routing import ANY_CALLER, Routes
 from api_service.services import caller, in_tenant, services
 from api_service.tokens import Claims
-from shared.db import users
-from shared.db.users import NewUser, SigningIn
+from shared.db import tenants, users
+from shared.db.users import NewUser, SigningIn, User
 from shared.model import uuid7
 
 log = logging.getLogger(__name__)
@@ -39,14 +39,21 @@ def register() -> Response:
     services().limits.admit_login(flask.g.begun.client.address, said["email"])
     password_hash = services().passwords.hashed(said["password"])
     new = NewUser(uuid7(), tenant_id, said["email"], said["name"], schemas.Role.USER, password_hash)
-    try:
-        user = services().database.run(lambda conn: users.add(conn, new), tenant_id=tenant_id, repeatable=False)
-    except psycopg.errors.ForeignKeyViolation:
-        log.exception("registration_tenant_is_missing")
-        raise Problem("forbidden", "nobody can join here at the moment: ask an administrator for an account") from None
+    user = services().database.run(lambda conn: _joined(conn, new), tenant_id=tenant_id, repeatable=False)
+    return json_response(user_shown(user), 201, {"Location": user_path(user.id)})
+
+
+def _joined(conn: Connection[Any], new: NewUser) -> User:
+    """Return who has joined. Raises Problem 403 where the tenant lets nobody in, 409 for an address that is taken."""
+    tenant = tenants.find(conn, new.tenant_id)
+    if tenant is None:
+        log.error("registration_tenant_is_missing")
+    if tenant is None or tenant.suspended_at is not None:
+        raise Problem("forbidden", "nobody can join here at the moment: ask an administrator for an account")
+    user = users.add(conn, new)
     if user is None:
         raise Problem("email_taken", "sign in, or use another e-mail address")
-    return json_response(user_shown(user), 201, {"Location": user_path(user.id)})
+    return user
 
 
 @routes.add("POST", "/auth/login", "/api/v1/auth/login", scope=None, doc=documents.LOGIN)

@@ -4,7 +4,7 @@ import random
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import bcrypt
 import pytest
@@ -111,6 +111,25 @@ def test_joining_is_closed_unless_a_tenant_is_named(client: FlaskClient) -> None
     """And signing in where there is no key to sign with."""
     assert client.post("/auth/register", json=ADA).status_code == 403
     assert sign_in(client).status_code == 501
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE tenants SET suspended_at = now() WHERE id = 'shop'", "DELETE FROM tenants WHERE id = 'shop'"],
+    ids=["suspended", "missing"],
+)
+def test_nobody_joins_a_tenant_that_lets_nobody_in(
+    closed: FlaskClient, database: Database, change: LiteralString
+) -> None:
+    """403 alike, and nobody is stored who would be let in once it is resumed."""
+    with database.connect(autocommit=True) as conn:
+        conn.execute(change)
+
+    answer = closed.post("/auth/register", json=ADA)
+
+    assert (answer.status_code, answer.json["code"]) == (403, "forbidden")  # type: ignore[index]
+    with database.connect() as conn:
+        assert conn.execute("SELECT count(*) FROM users").fetchone() == (0,)
 
 
 def test_what_is_wrong_is_not_said(closed: FlaskClient) -> None:
