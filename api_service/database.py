@@ -80,20 +80,29 @@ class Database:
         With a tenant all of it is one transaction, in which no other tenant's rows are seen.
 
         When the connection turns out broken, all idle ones are replaced, since a restart of PostgreSQL breaks each of
-        them, and `repeatable` work is done again on a new one: a restart is then unseen by clients whose request
-        meets a server that is back. Raises DatabaseUnavailableError, or any psycopg.Error that is a bug.
+        them, and the work is done again on a new one: a restart is then unseen by clients whose request meets a server
+        that is back. Work that is not `repeatable` is done again only where nothing of it can have been committed: it
+        is a tenant's one transaction, and had not come to its end. Raises DatabaseUnavailableError, or any
+        psycopg.Error that is a bug.
         """
-        if tenant_id is not None:
-            work = functools.partial(tenancy.as_tenant, work=work, tenant_id=tenant_id)
+        has_ended = tenant_id is None  # a statement by itself is committed before it is known to be
+
+        def once(conn: Connection[Any]) -> T:
+            nonlocal has_ended
+            result = work(conn)
+            has_ended = True
+            return result
+
+        whole = work if tenant_id is None else functools.partial(tenancy.as_tenant, work=once, tenant_id=tenant_id)
         try:
-            return self._run_once(work)
+            return self._run_once(whole)
         except _BrokenConnectionError as error:
             log.warning("connection_broke")
             self._pool.drain()
-            if not repeatable:
+            if has_ended and not repeatable:
                 raise unavailable("connection_broke") from error
         try:
-            return self._run_once(work)
+            return self._run_once(whole)
         except _BrokenConnectionError as error:
             raise unavailable("connection_broke") from error
 

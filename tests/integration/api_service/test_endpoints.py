@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import flask
 import orjson
-import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -21,7 +19,7 @@ from api_service.endpoint_answers import (
 )
 from api_service.services import EXTENSION
 from api_service.settings import read_settings
-from shared.db import endpoints, notifications, suppressions, tenancy
+from shared.db import endpoints, notifications, suppressions
 from shared.db.notifications import Ended, Ticket
 from shared.endpoints import endpoint_id
 from shared.model import Outcome, uuid7
@@ -496,33 +494,6 @@ def test_a_repeat_gets_its_answer_though_the_endpoint_is_gone(client: FlaskClien
     repeats = [send(client, way, body, **{"Idempotency-Key": "k"}) for way in ("direct", "flask")]
 
     assert [(one.status_code, one.data) for one in repeats] == [(202, first.data)] * 2
-
-
-def test_a_change_is_not_made_again_when_its_connection_breaks_after_it(
-    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may have been made, as here: 503 says so, one row of the audit log is all there is, and a look tells."""
-    one = made(client)["href"]
-    as_tenant = tenancy.as_tenant
-
-    def cut_after_commit(conn: psycopg.Connection[Any], **arguments: Any) -> Any:
-        result = as_tenant(conn, **arguments)
-        if flask.request.method != "GET":
-            with database.connect(autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 5000)", (conn.info.backend_pid,))
-            conn.execute("SELECT 1")
-        return result
-
-    monkeypatch.setattr(tenancy, "as_tenant", cut_after_commit)
-    changed = client.patch(one, json={"timeout_s": 3})
-    seen = body_of(client.get(one))["timeout_s"]
-    deleted = client.delete(one)
-
-    assert [body_of(answer, 503)["code"] for answer in (changed, deleted)] == ["database_unavailable"] * 2
-    assert (seen, client.get(one).status_code) == (3, 404)
-    with database.connect() as conn:
-        noted = conn.execute("SELECT action FROM audit_log ORDER BY seq").fetchall()
-    assert noted == [("endpoint.created",), ("endpoint.changed",), ("endpoint.deleted",)]
 
 
 def test_who_names_no_endpoint_asks_nobody(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import flask
 import orjson
 import psycopg
 import pytest
@@ -14,8 +15,10 @@ from api_service import wsgi
 from api_service.settings import read_settings
 from infra.local.postgres import Postgres
 from infra.local.processes import Supervisor
+from shared.db import tenancy
 from shared.settings import Environment
 from tests.integration.api_service.conftest import OPEN, counts
+from tests.integration.api_service.tenants import body_of
 from tests.servers import Database
 
 PATH = "/api/v1/notifications"
@@ -137,6 +140,60 @@ def _accepted(server: Postgres) -> int:
         row = conn.execute("SELECT count(*) FROM notifications").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def endpoint(client: FlaskClient) -> str:
+    """Make an endpoint; return where it is."""
+    return str(body_of(client.post("/api/v1/endpoints", json={"url": "https://example.com/in"}), 201)["href"])
+
+
+def test_a_change_is_not_made_again_when_its_connection_breaks_after_it(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been made, as here: 503 says so, one row of the audit log is all there is, and a look tells."""
+    one = endpoint(client)
+    as_tenant = tenancy.as_tenant
+
+    def cut_after_commit(conn: psycopg.Connection[Any], **arguments: Any) -> Any:
+        result = as_tenant(conn, **arguments)
+        if flask.request.method != "GET":
+            with database.connect(autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", (conn.info.backend_pid,))
+            conn.execute("SELECT 1")
+        return result
+
+    monkeypatch.setattr(tenancy, "as_tenant", cut_after_commit)
+    changed = client.patch(one, json={"timeout_s": 3})
+    seen = body_of(client.get(one))["timeout_s"]
+    deleted = client.delete(one)
+
+    assert [body_of(answer, 503)["code"] for answer in (changed, deleted)] == ["database_unavailable"] * 2
+    assert (seen, client.get(one).status_code) == (3, 404)
+    with database.connect() as conn:
+        noted = conn.execute("SELECT action FROM audit_log ORDER BY seq").fetchall()
+    assert noted == [("endpoint.created",), ("endpoint.changed",), ("endpoint.deleted",)]
+
+
+def test_a_change_is_made_on_another_connection_where_its_own_was_gone(client: FlaskClient, database: Database) -> None:
+    """A restart of PostgreSQL between two requests is not seen, and nothing is done twice."""
+    one = endpoint(client)
+
+    def cut() -> None:
+        with database.connect(autocommit=True) as conn:
+            conn.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'api_service'"
+            )
+
+    answers = []
+    for method, path, body in (("PATCH", "", {"timeout_s": 3}), ("POST", "/secrets/rotate", {}), ("DELETE", "", None)):
+        cut()
+        answers.append(client.open(one + path, method=method, json=body).status_code)
+
+    assert answers == [200, 200, 204]
+    with database.connect() as conn:
+        noted = [action for (action,) in conn.execute("SELECT action FROM audit_log ORDER BY seq")]
+    assert noted == ["endpoint.created", "endpoint.changed", "signing_secret.rotated", "endpoint.deleted"]
 
 
 def test_a_frozen_server_holds_no_request_for_ever(away: FlaskClient, server: Postgres) -> None:
