@@ -60,7 +60,7 @@ def replay(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str, by: s
 def discard(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str, by: str, note: str) -> Done | None:
     """Resolve a failed dead letter without another attempt; None where neither this call nor an earlier one did.
 
-    One statement; only the call that did it is noted.
+    Only the call that did it is noted, in the statement that does it.
     """
     query = """
         WITH moved AS (
@@ -71,13 +71,14 @@ def discard(conn: Connection[Any], dead_letter_id: UUID, *, tenant_id: str, by: 
             INSERT INTO dlq_actions (dead_letter_id, action, by, note)
             SELECT id, 'discarded', %(by)s, %(note)s FROM moved
         )
-        SELECT CASE WHEN EXISTS (SELECT FROM moved) THEN 'now'
-                    WHEN EXISTS (SELECT FROM dlq_messages WHERE id = %(id)s AND tenant_id = %(tenant_id)s
-                                                            AND resolution = 'discarded') THEN 'before' END
+        SELECT FROM moved
     """
+    earlier = "SELECT FROM dlq_messages WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND resolution = 'discarded'"
     parameters = {"id": dead_letter_id, "tenant_id": tenant_id, "by": by, "note": note}
-    row = conn.execute(query, parameters).fetchone()
-    return Done(row[0]) if row and row[0] else None
+    if conn.execute(query, parameters).rowcount:
+        return Done.NOW
+    # A statement of its own, which sees what the one above has waited for.
+    return Done.BEFORE if conn.execute(earlier, parameters).rowcount else None
 
 
 def failed_letters(conn: Connection[Any], retry_id: UUID, *, groups: int) -> Sequence[dict[str, Any]]:

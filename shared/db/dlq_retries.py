@@ -181,13 +181,12 @@ def cancel(conn: Connection[Any], retry_id: UUID, *, tenant_id: str, by: str, no
     After either it publishes nothing more; what is under way goes on and is counted.
     """
     query = """
-        WITH moved AS (
-            UPDATE dlq_retries SET status = 'cancelled', finished_at = now(), ended_by = %(by)s, ended_note = %(note)s
-             WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND finished_at IS NULL RETURNING 1
-        )
-        SELECT CASE WHEN EXISTS (SELECT FROM moved) THEN 'now'
-                    WHEN EXISTS (SELECT FROM dlq_retries WHERE id = %(id)s AND tenant_id = %(tenant_id)s
-                                                           AND status = 'cancelled') THEN 'before' END
+        UPDATE dlq_retries SET status = 'cancelled', finished_at = now(), ended_by = %(by)s, ended_note = %(note)s
+         WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND finished_at IS NULL
     """
-    row = conn.execute(query, {"id": retry_id, "tenant_id": tenant_id, "by": by, "note": note}).fetchone()
-    return Done(row[0]) if row and row[0] else None
+    earlier = "SELECT FROM dlq_retries WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND status = 'cancelled'"
+    parameters = {"id": retry_id, "tenant_id": tenant_id, "by": by, "note": note}
+    if conn.execute(query, parameters).rowcount:
+        return Done.NOW
+    # A statement of its own, which sees what the one above has waited for.
+    return Done.BEFORE if conn.execute(earlier, parameters).rowcount else None

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -182,6 +183,25 @@ def test_cancel_before_the_claim_wins_and_after_it_loses(conn: Conn, new: New) -
     assert not notifications.cancel(conn, late.id, tenant_id="default")
     assert not notifications.cancel(conn, early.id, tenant_id="another")
     assert notifications.claim(conn, [Ticket(early.id, 1)], owner=OWNER, lease_s=LEASE_S) == []
+
+
+def test_whoever_cancels_what_another_is_cancelling_gets_a_yes_too(conn: Conn, other: Conn, new: New) -> None:
+    """It waits for the other, and looks at what that left."""
+    one = new()
+    accepting.insert(conn, one)
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(notifications.cancel(other, one.id, tenant_id="default")))
+
+    with conn.transaction():
+        assert notifications.cancel(conn, one.id, tenant_id="default")
+        thread.start()
+        deadline = time.monotonic() + 10
+        while rows(conn, "SELECT pg_blocking_pids(%s)", other.info.backend_pid) == [([],)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    thread.join()
+
+    assert answers == [True]
 
 
 def test_success_is_written_back_once(conn: Conn, new: New) -> None:
