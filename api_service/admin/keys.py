@@ -101,9 +101,9 @@ def rotate_key(key: str, overlap: float, as_json: bool) -> None:
 
 
 def _found(conn: Connection[Any], key_id: str) -> ApiKey:
-    """Return a key, whosever it is."""
+    """Return a key, whosever it is, which nobody else changes until the command ends."""
     owner = found(api_keys.judge(conn, key_id), f"key {key_id}").tenant_id
-    return found(api_keys.find(conn, key_id, tenant_id=owner), f"key {key_id}")
+    return found(api_keys.find_locked(conn, key_id, tenant_id=owner), f"key {key_id}")
 
 
 COMMANDS: Final = (create_key, rotate_key, revoke_key)

@@ -129,8 +129,9 @@ def enable_user(email: str, as_json: bool) -> None:
 
 def _switched(conn: Connection[Any], email: str, *, disabled: bool) -> User:
     known: SigningIn = found(users.signing_in(conn, email), f"user {email}")
+    before = found(users.find_locked(conn, known.id, tenant_id=known.tenant_id), f"user {email}")
     user = found(users.disable(conn, known.id, tenant_id=known.tenant_id, disabled=disabled), f"user {email}")
-    if known.is_disabled != disabled:
+    if (before.disabled_at is not None) != disabled:
         action = Action.USER_DISABLED if disabled else Action.USER_ENABLED
         was, becomes = {"disabled": not disabled}, {"disabled": disabled}
         note(conn, action, str(user.id), tenant_id=user.tenant_id, before=was, after=becomes)

@@ -109,7 +109,7 @@ def resume(tenant: str, as_json: bool) -> None:
 
 def _switched(tenant: str, *, suspended: bool) -> Tenant:
     with session() as conn:
-        before = found(tenants.find(conn, tenant), f"tenant {tenant}")
+        before = found(tenants.find_locked(conn, tenant), f"tenant {tenant}")
         changed = found(tenants.suspend(conn, tenant, suspended=suspended), f"tenant {tenant}")
         if (before.suspended_at is None) == suspended:
             action = Action.TENANT_SUSPENDED if suspended else Action.TENANT_RESUMED
@@ -127,7 +127,7 @@ def set_quota(tenant: str, amount: str, as_json: bool) -> None:
         raise click.BadParameter(f"a number up to {_MOST_A_DAY}, or none", param_hint="AMOUNT")
     daily_quota = None if amount == "none" else int(amount)
     with session() as conn:
-        before = found(tenants.find(conn, tenant), f"tenant {tenant}").daily_quota
+        before = found(tenants.find_locked(conn, tenant), f"tenant {tenant}").daily_quota
         changed = found(tenants.set_quota(conn, tenant, daily_quota=daily_quota), f"tenant {tenant}")
         if before != daily_quota:
             was, becomes = {"daily_quota": before}, {"daily_quota": daily_quota}

@@ -104,7 +104,14 @@ def _require_id(key_id: str) -> None:
 
 
 def _find(conn: Connection[Any], key_id: str) -> ApiKey:
-    key = api_keys.find(conn, key_id, tenant_id=tenant_id())
+    return _known(api_keys.find(conn, key_id, tenant_id=tenant_id()))
+
+
+def _find_locked(conn: Connection[Any], key_id: str) -> ApiKey:
+    return _known(api_keys.find_locked(conn, key_id, tenant_id=tenant_id()))
+
+
+def _known(key: ApiKey | None) -> ApiKey:
     if key is None:
         raise _unknown()
     return key
@@ -123,8 +130,8 @@ def revoke(key_id: str) -> Response:
     _require_id(key_id)
 
     def end(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:
-        before = _find(conn, key_id)
-        key = api_keys.revoke(conn, key_id, tenant_id=tenant_id(), by=caller().name) or before
+        before = _find_locked(conn, key_id)
+        key = _known(api_keys.revoke(conn, key_id, tenant_id=tenant_id(), by=caller().name))
         noted = Change(Action.API_KEY_REVOKED, key_id, {"revoked": False}, {"revoked": True})
         return key_shown(key), None if before.revoked_at else noted
 
@@ -143,7 +150,7 @@ def rotate(key_id: str) -> Response:
     made = made_keys.make(key_id)
 
     def change(conn: Connection[Any]) -> tuple[dict[str, Any], Change]:
-        found = _find(conn, key_id)
+        found = _find_locked(conn, key_id)
         _refuse_more_than_ones_own(found.scopes, found.expires_at, found.limits)
         key = api_keys.rotate(conn, key_id, tenant_id=tenant_id(), secret_sha256=made.sha256, overlap_s=overlap_s)
         if key is None:

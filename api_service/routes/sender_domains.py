@@ -129,7 +129,8 @@ def delete(domain: str) -> Response:
 
     def remove(conn: Connection[Any]) -> tuple[None, Change]:
         one = _find(conn, wanted)
-        sender_domains.delete(conn, wanted, tenant_id=tenant_id())
+        if not sender_domains.delete(conn, wanted, tenant_id=tenant_id()):
+            raise _unknown()  # somebody else has just done so
         was = {"domain": wanted, "verified": one.verified}
         return None, Change(Action.SENDER_DOMAIN_DELETED, wanted, was, None)
 

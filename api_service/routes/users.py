@@ -51,6 +51,10 @@ def _find(conn: Connection[Any], user_id: UUID) -> User:
     return _known(users.find(conn, user_id, tenant_id=tenant_id()))
 
 
+def _find_locked(conn: Connection[Any], user_id: UUID) -> User:
+    return _known(users.find_locked(conn, user_id, tenant_id=tenant_id()))
+
+
 def _known(user: User | None) -> User:
     if user is None:
         raise Problem("not_found", "there is no user with this id")
@@ -69,7 +73,7 @@ def set_role(user_id: UUID) -> Response:
         raise Problem("forbidden", "a caller cannot grant more than it has: an admin has all scopes")
 
     def change(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:
-        before = _find(conn, user_id)
+        before = _find_locked(conn, user_id)
         user = _known(users.set_role(conn, user_id, tenant_id=tenant_id(), role=role))
         noted = Change(Action.USER_ROLE_SET, str(user_id), {"role": before.role}, {"role": user.role})
         return user_shown(user), noted if before.role != user.role else None
@@ -96,7 +100,7 @@ def _switch(user_id: UUID, action: Action, *, disabled: bool) -> Response:
     _refuse_oneself(user_id)
 
     def change(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:
-        was_disabled = _find(conn, user_id).disabled_at is not None
+        was_disabled = _find_locked(conn, user_id).disabled_at is not None
         user = _known(users.disable(conn, user_id, tenant_id=tenant_id(), disabled=disabled))
         noted = Change(action, str(user_id), {"disabled": was_disabled}, {"disabled": disabled})
         return user_shown(user), noted if was_disabled != disabled else None

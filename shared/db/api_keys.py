@@ -103,6 +103,13 @@ def find(conn: Connection[Any], key_id: str, *, tenant_id: str) -> ApiKey | None
     return conn.cursor(row_factory=class_row(ApiKey)).execute(query, parameters).fetchone()
 
 
+def find_locked(conn: Connection[Any], key_id: str, *, tenant_id: str) -> ApiKey | None:
+    """Return a key as find does, which nobody else changes until the transaction ends."""
+    query = f"SELECT {_COLUMNS} FROM api_keys WHERE id = %(id)s AND tenant_id = %(tenant_id)s FOR NO KEY UPDATE"
+    parameters = {"id": key_id, "tenant_id": tenant_id}
+    return conn.cursor(row_factory=class_row(ApiKey)).execute(query, parameters).fetchone()
+
+
 def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[ApiKey]:
     """Return up to `limit` keys that fit, newest first by (created_at, id)."""
     query = f"""

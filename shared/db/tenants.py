@@ -42,6 +42,12 @@ def find(conn: Connection[Any], tenant_id: str) -> Tenant | None:
     return conn.cursor(row_factory=class_row(Tenant)).execute(query, (tenant_id,)).fetchone()
 
 
+def find_locked(conn: Connection[Any], tenant_id: str) -> Tenant | None:
+    """Return a tenant as find does, which nobody else changes until the transaction ends."""
+    query = f"SELECT {_COLUMNS} FROM tenants WHERE id = %s FOR NO KEY UPDATE"
+    return conn.cursor(row_factory=class_row(Tenant)).execute(query, (tenant_id,)).fetchone()
+
+
 def list_all(conn: Connection[Any]) -> list[Tenant]:
     """Return all tenants by their ids."""
     query = f"SELECT {_COLUMNS} FROM tenants ORDER BY id"

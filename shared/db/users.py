@@ -133,6 +133,13 @@ def find(conn: Connection[Any], user_id: UUID, *, tenant_id: str) -> User | None
     return conn.cursor(row_factory=class_row(User)).execute(query, parameters).fetchone()
 
 
+def find_locked(conn: Connection[Any], user_id: UUID, *, tenant_id: str) -> User | None:
+    """Return a user as find does, whom nobody else changes until the transaction ends."""
+    query = f"SELECT {_COLUMNS} FROM users WHERE id = %(id)s AND tenant_id = %(tenant_id)s FOR NO KEY UPDATE"
+    parameters = {"id": user_id, "tenant_id": tenant_id}
+    return conn.cursor(row_factory=class_row(User)).execute(query, parameters).fetchone()
+
+
 def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[User]:
     """Return up to `limit` users that fit, newest first by (created_at, id)."""
     query = f"""
@@ -156,9 +163,9 @@ def list_page(conn: Connection[Any], where: Filter, *, limit: int) -> list[User]
 
 
 def set_role(conn: Connection[Any], user_id: UUID, *, tenant_id: str, role: str) -> User | None:
-    """Give a user another role and return it; None where the tenant has no such id."""
+    """Give a user another role and return it; repeating it changes nothing; None where the tenant has no such id."""
     query = f"""
-        UPDATE users SET role = %(role)s, updated_at = now()
+        UPDATE users SET role = %(role)s, updated_at = CASE WHEN role = %(role)s THEN updated_at ELSE now() END
          WHERE id = %(id)s AND tenant_id = %(tenant_id)s RETURNING {_COLUMNS}
     """
     parameters = {"id": user_id, "tenant_id": tenant_id, "role": role}

@@ -1,5 +1,7 @@
 """The audit log by the API: what an admin changes is noted with it, who it was, and never a secret."""
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
@@ -169,6 +171,42 @@ def test_a_change_is_noted_with_who_it_was_and_from_where(
     assert "whsec_" not in repr(noted)
     if repeats:
         assert len(rows(database)) == len(before) + 1
+
+
+@pytest.mark.parametrize("operation", [one for one in CHANGES if CHANGES[one][2]], ids=" ".join)
+def test_what_two_do_at_once_is_noted_once(
+    client_of: ClientOf, database: Database, things: Things, operation: tuple[str, str]
+) -> None:
+    """Whoever comes second waits, and finds it done as a repeat does."""
+    do, before = CHANGES[operation][0], rows(database)
+    answers: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(do(client_of("acme"), things).status_code)) for _ in range(2)
+    ]
+
+    with database.connect() as conn:
+        conn.execute("SELECT FROM audit_head FOR UPDATE")  # the first has done it, and cannot note it yet
+        for one in threads:
+            one.start()
+        until_two_wait(database)
+    for one in threads:
+        one.join()
+
+    assert len(rows(database)) == len(before) + 1
+    assert sorted(answers) in ([200, 200], [204, 404])
+
+
+def until_two_wait(database: Database) -> None:
+    """Return once two sessions of the API wait for a lock."""
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'api_service' AND wait_event_type = 'Lock'
+    """
+    deadline = time.monotonic() + 1.5  # less than their lock_timeout
+    with database.connect(autocommit=True) as conn:
+        while conn.execute(query).fetchone() != (2,):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_row_18_the_address_noted_is_not_the_clients_to_say(app: Flask, acme: FlaskClient) -> None:
