@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 from typing import Final
+from wsgiref.types import WSGIEnvironment
 
 import flask
 from flask import Flask, Response
@@ -62,6 +63,12 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
     app = Flask("api_service", static_folder=None)
     database = Database(pool)
     tokens = Tokens(settings.identity.jwt_keys, lifetime_s=settings.identity.jwt_lifetime_s)
+    limits = Limits(settings.limits, Shared(settings.redis_url) if settings.redis_url else Memory())
+    proxies = TrustedProxies(settings.door.trusted_proxies)
+
+    def hold(environ: WSGIEnvironment) -> None:
+        limits.hold_stranger(proxies.client(environ).address)
+
     app.extensions[EXTENSION] = Services(
         settings=settings,
         database=database,
@@ -70,9 +77,9 @@ def create_app(settings: ApiSettings, pool: ConnectionPool, runtime_dir: Path) -
         runtime_dir=runtime_dir,
         keyring=Keyring(settings.secrets_keys),
         known=Known(database),
-        limits=Limits(settings.limits, Shared(settings.redis_url) if settings.redis_url else Memory()),
-        proxies=TrustedProxies(settings.door.trusted_proxies),
-        gate=OpenGate() if settings.identity.mode is AuthMode.OPEN else Identity(database, tokens),
+        limits=limits,
+        proxies=proxies,
+        gate=OpenGate() if settings.identity.mode is AuthMode.OPEN else Identity(database, tokens, hold=hold),
         passwords=Passwords(),
         tokens=tokens,
         lookups=Places(LOOKUPS_AT_ONCE, when_taken="another domain is being looked up; repeat this"),

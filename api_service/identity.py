@@ -2,7 +2,8 @@
 
 What PostgreSQL said of a key or a user is believed for a few seconds, so that a request costs it nothing as a rule and
 whoever is shut out is shut out everywhere within five. Keys are remembered by the digest of the whole credential: a
-wrong secret of a known key is as unknown as any, and each costs the same look into the table.
+wrong secret of a known key is as unknown as any, and each costs the same look into the table, as long as its address
+has not guessed too often.
 """
 
 import hashlib
@@ -82,10 +83,12 @@ class Identity:
         database: Database,
         tokens: Tokens,
         *,
+        hold: Callable[[WSGIEnvironment], None],
         uses: KeyUses | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database, self._tokens, self._clock = database, tokens, clock
+        """`hold` raises Problem 429 for requests from where too many keys were guessed."""
+        self._database, self._tokens, self._hold, self._clock = database, tokens, hold, clock
         self._uses = uses or KeyUses(database)
         self._keys: Kept[bytes, _Known] = Kept(_AT_MOST)
         self._refused: Kept[bytes, _Known] = Kept(_REFUSED_AT_MOST)
@@ -99,7 +102,7 @@ class Identity:
         digest = hashlib.sha256(credential.encode("latin-1")).digest()
         known = self._keys.get(digest)
         if known is None or known.until <= self._clock():
-            known = self._look_up(digest, credential)
+            known = self._look_up(digest, credential, environ)
         if isinstance(known.caller, _Refusal):
             raise known.caller.problem()
         return known.caller
@@ -108,7 +111,7 @@ class Identity:
         """Write down which keys were used."""
         self._uses.close()
 
-    def _look_up(self, digest: bytes, credential: str) -> _Known:
+    def _look_up(self, digest: bytes, credential: str, environ: WSGIEnvironment) -> _Known:
         now = self._clock()
         refused = self._refused.get(digest)
         if refused is not None and refused.until > now:
@@ -116,6 +119,8 @@ class Identity:
         parts = api_keys.taken_apart(credential)
         if parts is None:
             raise _NO_KEY.problem()
+        if self._keys.get(digest) is None:
+            self._hold(environ)  # what was let in before is looked up whoever guesses at the same address
         key_id, secret = parts
         try:
             found = self._database.run(lambda conn: keys_table.judge(conn, key_id))

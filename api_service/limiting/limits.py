@@ -85,6 +85,13 @@ class Limits:
         if self._enabled:
             self._counted(self._one(Subject.ADDRESS, neighbourhood(address)))
 
+    def hold_stranger(self, address: str) -> None:
+        """Raise Problem 429 where an address has used up what admit_stranger counts; count nothing otherwise."""
+        if self._enabled:
+            asked = self._one(Subject.ADDRESS, neighbourhood(address))
+            if self._counts.take(asked.windows, 0, self._clock()).remaining == 0:
+                self._counted(asked)
+
     def admit_login(self, address: str, account: str) -> None:
         """Count one try to log in, before its password is looked at. Raises Problem 429.
 

@@ -95,6 +95,22 @@ def test_a_request_is_counted_in_all_windows_or_in_none(url: str) -> None:
     assert counts.take(asked[1:], 1, time.time()).remaining == 46
 
 
+def test_what_costs_nothing_counts_nothing_and_says_what_is_left(url: str) -> None:
+    """Before anything was counted, in between, and when nothing is left."""
+    counts, asked = Shared(url), [("k", MINUTE)]
+
+    def left() -> tuple[bool, int]:
+        taken = counts.take(asked, 0, time.time())
+        return taken.admitted, taken.remaining
+
+    before = left()
+    admitted(counts, 5, *asked)
+    between = left()
+    admitted(counts, 15, *asked)
+
+    assert (before, between, left(), left()) == ((True, 20), (True, 15), (True, 0), (True, 0))
+
+
 def test_a_refusal_says_how_long_to_wait(url: str) -> None:
     """And then it is over."""
     counts, asked = Shared(url), [("k", policy(Subject.USER, "4/second"))]

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from psycopg_pool import ConnectionPool
 from werkzeug.test import TestResponse
 
-from api_service import sending, wsgi
+from api_service import api_keys, sending, wsgi
 from api_service.app import create_app
 from api_service.callers import Caller, CallerKind, Scope
 from api_service.database import DatabaseUnavailableError
@@ -183,6 +183,25 @@ def test_whoever_guesses_keys_is_counted_by_address(client: FlaskClient, content
         PATH, json=GOOD, headers={"X-Forwarded-For": "203.0.113.1"}, environ_overrides={"REMOTE_ADDR": "10.0.0.1"}
     )
     assert behind_proxy.status_code == 401
+
+
+def test_a_flood_of_unknown_keys_is_looked_up_as_often_as_its_address_may_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it costs PostgreSQL nothing; another address is looked up."""
+    environ = {"AUTH_MODE": "keys", "RATE_LIMIT_ADDRESSES": "5/minute"}
+    app = create_app(read_settings(Environment(environ)), ConnectionPool("", open=False), tmp_path)
+    asked: list[object] = []
+    monkeypatch.setattr(cast(Services, app.extensions[EXTENSION]).database, "run", asked.append)
+    client = app.test_client()
+
+    answers = [send(client, api_keys.make().text).status_code for _ in range(30)]
+    looked_up = len(asked)
+    elsewhere = client.get(PATH, headers={"X-API-Key": api_keys.make().text}, environ_overrides={"REMOTE_ADDR": "::2"})
+    wsgi.close(app)
+
+    assert (answers, looked_up) == ([401] * 5 + [429] * 25, 5)
+    assert (elsewhere.status_code, len(asked)) == (401, 6)
 
 
 def test_a_quota_counts_the_items_of_batches(client: FlaskClient, table: Table, clock: Clock) -> None:

@@ -54,6 +54,7 @@ class World:
         self.is_away = False
         self.now = 1000.0
         self.used: list[str] = []
+        self.is_flooded = False
 
     def run(self, work: Callable[[Any], Any], **_: Any) -> Any:
         if self.is_away:
@@ -65,6 +66,10 @@ class World:
 
     def clock(self) -> float:
         return self.now
+
+    def hold(self, _: Any) -> None:
+        if self.is_flooded:
+            raise Problem("rate_limited", "too many guesses")
 
 
 @pytest.fixture
@@ -88,7 +93,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 @pytest.fixture
 def gate(world: World) -> Identity:
     """A gate on that world."""
-    return Identity(world, TOKENS, uses=world, clock=world.clock)  # type: ignore[arg-type]
+    return Identity(world, TOKENS, hold=world.hold, uses=world, clock=world.clock)  # type: ignore[arg-type]
 
 
 def by(authorization: str | None = None, **more: str) -> dict[str, str]:
@@ -293,6 +298,20 @@ def test_a_flood_of_wrong_keys_drops_no_good_one(gate: Identity, world: World, m
     assert len(gate._refused) == 50
     assert status(gate, by(KEY)) == 200
     assert world.asked.count(MADE.id) == 1
+
+
+def test_where_keys_are_guessed_too_often_unknown_ones_are_not_looked_up(gate: Identity, world: World) -> None:
+    """A key that was let in before goes on, and is asked about again as ever; a revoked one is found out."""
+    assert status(gate, by(KEY)) == 200
+    world.is_flooded = True
+    world.now += BELIEVED_S
+
+    assert [status(gate, by(f"Bearer {api_keys.make().text}")) for _ in range(50)] == [429] * 50
+    assert status(gate, by(KEY)) == 200
+    assert world.asked == [MADE.id] * 2
+    world.keys[MADE.id] = replace(FOUND, is_revoked=True)
+    world.now += BELIEVED_S
+    assert status(gate, by(KEY)) == 401
 
 
 def test_what_is_kept_is_bounded_and_drops_the_oldest() -> None:

@@ -180,6 +180,23 @@ def test_strangers_are_counted_by_address(clock: Clock) -> None:
     limits.admit_stranger("192.0.2.1")
 
 
+def test_an_address_that_has_used_up_its_requests_is_held(clock: Clock) -> None:
+    """Looking counts nothing, and another address is none of it; it ends with the window."""
+    limits = made(clock, Texts(addresses="2/minute"))
+    for _ in range(10):
+        limits.hold_stranger("192.0.2.1")
+    limits.admit_stranger("192.0.2.1")
+    limits.hold_stranger("192.0.2.1")
+    limits.admit_stranger("192.0.2.1")
+
+    with pytest.raises(Problem) as caught:
+        limits.hold_stranger("192.0.2.1")
+    assert (caught.value.code, caught.value.extra["violated-policies"]) == ("rate_limited", ["address-60s"])
+    limits.hold_stranger("192.0.2.2")
+    clock.now += int(caught.value.headers["Retry-After"])
+    limits.hold_stranger("192.0.2.1")
+
+
 @pytest.mark.parametrize("spread", ["one address", "one account"])
 def test_row_27_a_thousand_bad_logins_are_stopped(clock: Clock, spread: str) -> None:
     """From one address at all accounts, and from everywhere at one; however the name is written."""
