@@ -38,11 +38,14 @@ _NOT_NOW: Final = (*OUTAGE, errors.UndefinedTable, errors.TransactionRollback)
 
 
 class DatabaseUnavailableError(Exception):
-    """PostgreSQL did not do the work. `reason` is a constant. What was begun may have been done or not."""
+    """PostgreSQL did not do the work. `reason` is a constant.
 
-    def __init__(self, reason: str) -> None:
+    `may_be_done`: or has done it all the same, since a connection broke before the answer.
+    """
+
+    def __init__(self, reason: str, *, may_be_done: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.may_be_done = reason, may_be_done
 
 
 class _BrokenConnectionError(Exception):
@@ -100,11 +103,14 @@ class Database:
             log.warning("connection_broke")
             self._pool.drain()
             if has_ended and not repeatable:
-                raise unavailable("connection_broke") from error
+                raise unavailable("connection_broke", may_be_done=True) from error
         try:
             return self._run_once(whole)
         except _BrokenConnectionError as error:
-            raise unavailable("connection_broke") from error
+            raise unavailable("connection_broke", may_be_done=True) from error
+        except DatabaseUnavailableError as error:
+            error.may_be_done = True  # on the connection before
+            raise
 
     def close(self) -> None:
         """Close the pool."""
@@ -148,7 +154,7 @@ def _reason_of(error: psycopg.Error) -> str:
     return "not_ready" if isinstance(error, errors.UndefinedTable | errors.ReadOnlySqlTransaction) else "refused"
 
 
-def unavailable(reason: str) -> DatabaseUnavailableError:
+def unavailable(reason: str, *, may_be_done: bool = False) -> DatabaseUnavailableError:
     """Return the error of a request that PostgreSQL failed, and count it."""
     metrics.DATABASE_ERRORS.labels(reason).inc()
-    return DatabaseUnavailableError(reason)
+    return DatabaseUnavailableError(reason, may_be_done=may_be_done)

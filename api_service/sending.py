@@ -6,6 +6,7 @@ from typing import Final
 from api_service import metrics
 from api_service.accept import write_once
 from api_service.callers import Caller
+from api_service.database import DatabaseUnavailableError
 from api_service.idempotency import Answer, KeyedRequest, accept_once, find_answer
 from api_service.problems import Problem
 from api_service.representations import NOTIFICATIONS_PATH, accepted, notification_path
@@ -28,7 +29,7 @@ def send(
     """Write what has been prepared, under its key if it has one; return the answer, or the one that its key has.
 
     Raises DatabaseUnavailableError, and Problem where the key belongs to another request or one that is running, or the
-    day's quota of the caller's tenant is used up. A repeat costs nothing of it; what may have been written does.
+    day's quota of the caller's tenant is used up. A repeat costs nothing of it, nor does what was surely not written.
     """
     try:
         services.limits.spend(caller, len(news))
@@ -40,6 +41,10 @@ def send(
         answer = _write(services, keyed, news, answer)
     except Problem:
         services.limits.give_back(caller, len(news))
+        raise
+    except DatabaseUnavailableError as error:
+        if not error.may_be_done:
+            services.limits.give_back(caller, len(news))
         raise
     if answer.replayed:
         services.limits.give_back(caller, len(news))

@@ -244,13 +244,27 @@ def test_what_may_have_been_written_is_paid_for(client: FlaskClient, table: Tabl
     """Nobody knows after an outage; a quota is never overdrawn."""
 
     def away() -> Any:
-        raise DatabaseUnavailableError("connection_broke")
+        raise DatabaseUnavailableError("connection_broke", may_be_done=True)
 
     table.instead = away
     assert {send(client, "c1").status_code for _ in range(QUOTA)} == {503}
     table.instead = None
 
     assert send(client, "c1").status_code == 429
+
+
+@pytest.mark.parametrize("reason", ["no_connection", "lock_timeout", "statement_timeout", "refused", "not_ready"])
+def test_what_was_surely_not_written_is_given_back(client: FlaskClient, table: Table, reason: str) -> None:
+    """An outage uses up nobody's quota, however often they repeat what it refuses."""
+
+    def away() -> Any:
+        raise DatabaseUnavailableError(reason)
+
+    table.instead = away
+    assert {send(client, "c1", **{"Idempotency-Key": "k"}).status_code for _ in range(2 * QUOTA)} == {503}
+    table.instead = None
+
+    assert [send(client, "c1").status_code for _ in range(QUOTA + 1)] == [202] * QUOTA + [429]
 
 
 def test_probes_and_preflights_are_not_counted(client: FlaskClient) -> None:
