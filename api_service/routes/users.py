@@ -69,8 +69,8 @@ def set_role(user_id: UUID) -> Response:
     """
     role = bodies.load(schemas.ROLE, bodies.read_json())["role"]
     _refuse_oneself(user_id)
-    if role is schemas.Role.ADMIN and caller().scopes != frozenset(Scope):
-        raise Problem("forbidden", "a caller cannot grant more than it has: an admin has all scopes")
+    if role is schemas.Role.ADMIN:
+        _refuse_more_than_ones_own()
 
     def change(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:
         before = _find_locked(conn, user_id)
@@ -106,6 +106,14 @@ def _switch(user_id: UUID, action: Action, *, disabled: bool) -> Response:
         return user_shown(user), noted if was_disabled != disabled else None
 
     return json_response(audited(change))
+
+
+def _refuse_more_than_ones_own() -> None:
+    """Raise Problem 403 where a caller would make somebody an admin, and is less itself."""
+    own = caller()
+    if own.scopes != frozenset(Scope) or own.expires_at is not None or own.limits is not None:
+        detail = "a caller cannot grant more than it has: an admin has all scopes, for good, without limits of a key"
+        raise Problem("forbidden", detail)
 
 
 def _refuse_oneself(user_id: UUID) -> None:

@@ -3,6 +3,7 @@
 import random
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -272,12 +273,22 @@ def test_an_administrator_changes_roles_and_shuts_people_out(closed: FlaskClient
 
 
 def test_a_key_makes_nobody_more_than_it_is(closed: FlaskClient, database: Database) -> None:
-    """An admin has all scopes; a key that only administers has not."""
+    """An admin has all scopes, for good; a key that only administers has not, nor one that ends or has limits."""
     user = joined(closed)
-    _, narrow = make_key(database, "admin")
+    every = ("send", "read", "admin")
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    keys = {
+        "narrow": make_key(database, "admin")[1],
+        "short": make_key(database, *every, expires_at=soon)[1],
+        "limited": make_key(database, *every, limits="9/second")[1],
+        "whole": make_key(database, *every)[1],
+    }
 
-    assert closed.post(f"{user['href']}/role", json={"role": "admin"}, headers=narrow).status_code == 403
-    assert closed.post(f"{user['href']}/role", json={"role": "user"}, headers=narrow).status_code == 200
+    def status(key: str, role: str) -> int:
+        return closed.post(f"{user['href']}/role", json={"role": role}, headers=keys[key]).status_code
+
+    assert {key: status(key, "admin") for key in keys} == {"narrow": 403, "short": 403, "limited": 403, "whole": 200}
+    assert {key: status(key, "user") for key in keys} == dict.fromkeys(keys, 200)
 
 
 def test_users_of_another_tenant_are_as_unknown_as_any(closed: FlaskClient, database: Database) -> None:
