@@ -756,9 +756,18 @@ GRANT SELECT, INSERT, UPDATE (status, attempt, updated_at) ON notifications TO n
 GRANT INSERT ON outbox TO notify_api;
 GRANT SELECT, INSERT ON outbox_due, idempotency_keys, dlq_actions TO notify_api;
 GRANT SELECT ON tenants, delivery_attempts, outbox_held, delivery_consumers, destination_reports, audit_log TO notify_api;
-GRANT SELECT, UPDATE ON dlq_messages TO notify_api;
-GRANT SELECT, INSERT, UPDATE ON dlq_retries, suppressions, api_keys, users, endpoints TO notify_api;
-GRANT SELECT, INSERT, UPDATE, DELETE ON signing_secrets TO notify_api;
+GRANT SELECT, UPDATE (status, retry_at, rest_reason, retry_count, resolved_at, resolution, resolved_by, resolution_note)
+   ON dlq_messages TO notify_api;
+GRANT SELECT, INSERT, UPDATE (status, finished_at, ended_by, ended_note) ON dlq_retries TO notify_api;
+GRANT SELECT, INSERT, UPDATE (reason, detail, notification_id, created_by, created_at, lifted_at, lifted_by)
+   ON suppressions TO notify_api;
+GRANT SELECT, INSERT, UPDATE (secret_sha256, previous_secret_sha256, previous_expires_at, revoked_at, revoked_by)
+   ON api_keys TO notify_api;
+GRANT SELECT, INSERT, UPDATE (role, password_hash, token_version, disabled_at, last_login_at, updated_at)
+   ON users TO notify_api;
+GRANT SELECT, INSERT, UPDATE (url, description, header_names, sealed_headers, rate_per_s, timeout_s, updated_at, deleted_at)
+   ON endpoints TO notify_api;
+GRANT SELECT, INSERT, UPDATE (expires_at), DELETE ON signing_secrets TO notify_api;
 GRANT SELECT, INSERT, UPDATE (verified_at), DELETE ON sender_domains TO notify_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ordering_queue, ordering_turns TO notify_api;
 

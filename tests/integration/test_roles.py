@@ -22,13 +22,16 @@ GRANTED: dict[str, dict[str, str]] = {
         "delivery_consumers": "SELECT",
         "destination_reports": "SELECT",
         "audit_log": "SELECT",
-        "dlq_messages": "SELECT UPDATE",
-        "dlq_retries": "INSERT SELECT UPDATE",
-        "suppressions": "INSERT SELECT UPDATE",
-        "api_keys": "INSERT SELECT UPDATE",
-        "users": "INSERT SELECT UPDATE",
-        "endpoints": "INSERT SELECT UPDATE",
-        "signing_secrets": "DELETE INSERT SELECT UPDATE",
+        "dlq_messages": "SELECT UPDATE"
+        "(resolution,resolution_note,resolved_at,resolved_by,rest_reason,retry_at,retry_count,status)",
+        "dlq_retries": "INSERT SELECT UPDATE(ended_by,ended_note,finished_at,status)",
+        "suppressions": "INSERT SELECT UPDATE(created_at,created_by,detail,lifted_at,lifted_by,notification_id,reason)",
+        "api_keys": "INSERT SELECT UPDATE"
+        "(previous_expires_at,previous_secret_sha256,revoked_at,revoked_by,secret_sha256)",
+        "users": "INSERT SELECT UPDATE(disabled_at,last_login_at,password_hash,role,token_version,updated_at)",
+        "endpoints": "INSERT SELECT UPDATE"
+        "(deleted_at,description,header_names,rate_per_s,sealed_headers,timeout_s,updated_at,url)",
+        "signing_secrets": "DELETE INSERT SELECT UPDATE(expires_at)",
         "sender_domains": "DELETE INSERT SELECT UPDATE(verified_at)",
         **ORDER,
     },
