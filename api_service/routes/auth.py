@@ -23,6 +23,8 @@ from shared.db.users import NewUser, SigningIn, User
 from shared.model import uuid7
 
 log = logging.getLogger(__name__)
+MAX_BYTES: Final = 8 * 1024
+"""Of what anybody may send: room for the longest name, address and password, each character of them escaped."""
 routes: Final = Routes("signing in", "For people. Programs have API keys.")
 
 
@@ -32,7 +34,7 @@ def register() -> Response:
 
     Closed, with 403, unless the operator has named such a tenant.
     """
-    said = bodies.load(schemas.REGISTER, bodies.read_json())
+    said = bodies.load(schemas.REGISTER, bodies.read_json(max_bytes=MAX_BYTES))
     tenant_id = services().settings.identity.registration_tenant
     if tenant_id is None:
         raise Problem("forbidden", "nobody can join by themselves here: ask an administrator for an account")
@@ -62,7 +64,7 @@ def login() -> Response:
 
     A wrong password and an unknown address are answered alike, after the same time.
     """
-    said = bodies.load(schemas.LOGIN, bodies.read_json())
+    said = bodies.load(schemas.LOGIN, bodies.read_json(max_bytes=MAX_BYTES))
     tokens = services().tokens
     if not tokens:
         raise Problem("not_configured", "nobody can sign in here: the operator has set no JWT_KEYS")

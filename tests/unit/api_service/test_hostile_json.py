@@ -217,7 +217,10 @@ class Unreadable(io.BytesIO):
         raise AssertionError("was read")
 
 
-@pytest.mark.parametrize(("path", "limit"), [(PATH, MEGABYTE), (f"{PATH}/batch", 16 * MEGABYTE)])
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [(PATH, MEGABYTE), (f"{PATH}/batch", 16 * MEGABYTE), ("/auth/login", 8 * 1024), ("/auth/register", 8 * 1024)],
+)
 def test_row_10_a_body_that_is_too_large_by_its_length(app: Flask, path: str, limit: int) -> None:
     """413, unread. What is sent without a length: tests/integration/api_service/test_hostile_http.py."""
     for answer in ask_both(
