@@ -87,6 +87,7 @@ class Deliverer:
             return False
         job.destination = self.destinations.get(job.tenant, place.destination, provider.limits)
         job.rate = place.rate
+        job.paced = place.rate is not None
         return True
 
     def outdated(self, jobs: Iterable[Job], *, within_s: float = FRESH_S) -> list[Job]:
@@ -202,6 +203,7 @@ class Deliverer:
             again_at = self._clock() + state.upcoming_sleep
             return (
                 state.attempt_number >= MAX_TRIES
+                or job.paced
                 or again_at - began_at > REPEAT_WITHIN_S
                 or self.stopping
                 or not destination.breaker.closed

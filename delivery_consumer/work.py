@@ -76,6 +76,7 @@ class Job:
     holds_slot: bool = False
     busy_for: Tenant | None = None  # taken to be claimed, and not given back since: as whose, everybody's or its own
     rate: Rate | None = None  # of its endpoint, until its turn has come
+    paced: bool = False  # its endpoint has a rate: a turn is one call, and the next one is another attempt's
     known_until: float = 0.0  # until then nobody need ask whether what was looked up for it is too old; monotonic clock
     refused: str | None = None  # ended before it was begun, as transient, for this reason
     out_of_turn: bool = False  # claimed beside an earlier one of its key, to be told that it is early

@@ -76,6 +76,23 @@ async def test_a_rate_holds_back_and_holds_no_slot_meanwhile() -> None:
     assert set(slots) == {0}
 
 
+@pytest.mark.parametrize(("per_s", "tries"), [(2.0, 1), (None, 3)])
+async def test_a_turn_is_one_call(per_s: float | None, tries: int) -> None:
+    """Quick repeats would be calls beyond the rate, of all times at a receiver that says it has enough."""
+    bench = Bench()
+    bench.provider.rate = Rate(per_s) if per_s else None
+
+    async def refuse(_: Record) -> None:
+        raise TransientDeliveryError("http_503", answered=True)
+
+    bench.provider.behave = refuse
+    bench.records(host="slow.example")
+
+    await bench.all()
+
+    assert [(ended.reason, ended.tries) for ended in bench.store.ended] == [("http_503", tries)]
+
+
 async def test_what_is_put_off_for_its_rate_lets_its_key_go_on() -> None:
     """Which is then early for the claim, or put off itself: the order is PostgreSQL's to keep."""
     bench = Bench()
