@@ -216,6 +216,21 @@ async def test_who_is_not_known_is_sent_nothing_signed_by_another() -> None:
     assert world.requests == []
 
 
+async def test_what_was_lined_up_for_a_url_that_has_changed_goes_to_the_new_one() -> None:
+    """It keeps its place among the calls of the old origin; new ones are the new origin's."""
+    world = World([an_endpoint()])
+    record = to_endpoint()
+    await world.directory.look_up([record])
+    assert world.provider.place(record) == Place("https://shop.example:443")
+
+    world.endpoints = [an_endpoint(url="https://new.example/hook")]
+    world.clock.now += FRESH_S
+    request = await world.send(record)
+
+    assert str(request.url) == "https://new.example/hook"
+    assert world.provider.place(record) == Place("https://new.example:443")
+
+
 async def test_nothing_made_of_secrets_shows_them() -> None:
     """What signs, and headers that are credentials, are in no `repr`."""
     endpoint = an_endpoint(sealed_headers=sealed_headers({"Authorization": "Bearer s3cret"}))
