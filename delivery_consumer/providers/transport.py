@@ -150,13 +150,24 @@ class OriginTransport(httpx.AsyncBaseTransport):
         connection.stream.end()
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
-        if self._closers.get(connection.origin, 0.0) > connection.idle_since or self._idle_count >= MAX_IDLE:
+        if self._closers.get(connection.origin, 0.0) > connection.idle_since:
             connection.stream.abort()
             return
-        self._idle.setdefault(connection.origin, collections.deque()).append(connection)
+        idle = self._idle.pop(connection.origin, None) or collections.deque()
+        self._idle[connection.origin] = idle  # the last, so that the first is the one used longest ago
+        idle.append(connection)
         self._idle_count += 1
+        if self._idle_count > MAX_IDLE:
+            self._drop_longest_idle()
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP_EVERY_S, self._sweep)
+
+    def _drop_longest_idle(self) -> None:
+        """Make room: whoever calls a thousand origins once each has no right to keep their connections."""
+        while not (idle := self._idle[origin := next(iter(self._idle))]):
+            del self._idle[origin]
+        self._discard(idle.popleft())
+        self._idle_count -= 1
 
     def _discard(self, connection: Connection) -> None:
         ended_at = connection.stream.ended_at
@@ -165,8 +176,9 @@ class OriginTransport(httpx.AsyncBaseTransport):
         connection.stream.abort()
 
     def _note_closer(self, origin: Origin) -> None:
+        self._closers.pop(origin, None)
         if len(self._closers) >= _MAX_CLOSERS:
-            self._closers.clear()
+            del self._closers[next(iter(self._closers))]  # the one noted longest ago, whoever's the others are
         self._closers[origin] = asyncio.get_running_loop().time() + CLOSER_S
 
     def _sweep(self) -> None:
