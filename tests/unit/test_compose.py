@@ -27,8 +27,8 @@ def read_by(service: str, values: dict[str, str]) -> Environment:
 
 
 def unset(value: str) -> str:
-    """What ${NAME:-default} becomes where NAME is not set."""
-    return re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", value)
+    """What ${NAME:-default} and ${NAME-default} become where NAME is not set."""
+    return re.sub(r"\$\{[A-Z_]+:?-([^}]*)\}", r"\1", value)
 
 
 def environment(name: str) -> dict[str, str]:
@@ -199,7 +199,10 @@ def test_webhooks_may_go_to_the_network_of_the_containers_alone() -> None:
     """The guard's exemption is that very network."""
     subnet = COMPOSE["networks"]["default"]["ipam"]["config"][0]["subnet"]
 
-    assert environment("delivery_consumer")["WEBHOOK_ALLOWED_NETWORKS"] == subnet
+    for service in ("api_service", "delivery_consumer"):
+        assert environment(service)["WEBHOOK_ALLOWED_NETWORKS"] == subnet
+        given = SERVICES[service]["environment"]["WEBHOOK_ALLOWED_NETWORKS"]
+        assert given == f"${{WEBHOOK_ALLOWED_NETWORKS-{subnet}}}"  # with a colon, nothing would be the default too
 
 
 def test_what_goes_into_a_build_is_listed() -> None:
