@@ -151,12 +151,19 @@ DestinationKey = tuple[str, str]
 
 
 class Pace:
-    """How many end in the time that a claim takes: so many may be claimed ahead of what is free."""
+    """How many end in the time that a claim takes: so many may be claimed ahead of what is free.
+
+    Counted over AHEAD_S at the least: what began together ends together, and a burst is no pace.
+    """
 
     def __init__(self) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """Begin anew."""
         self.ahead = 0
-        self._ended = 0  # since the last look
-        self._looked_at: float | None = None
+        self._ended, self._began_at = 0, float("-inf")  # of the window
+        self._ended_before, self._before_s = 0.0, 0.0  # of AHEAD_S before it
 
     def note_end(self) -> None:
         """Count one."""
@@ -167,15 +174,15 @@ class Pace:
 
         A claim that was held up counts as one of AHEAD_S: so long at most does what is claimed ahead wait.
         """
-        since_s = took_s if self._looked_at is None else max(now - self._looked_at, took_s)
-        took_s = min(took_s, AHEAD_S)
-        expected = self._ended * took_s / since_s if since_s else 0.0
+        if self._began_at == float("-inf"):
+            self._began_at = now - took_s
+        since_s = max(now - self._began_at, took_s)
+        ended, in_s = self._ended + self._ended_before, max(since_s + self._before_s, AHEAD_S)
+        expected = ended * min(took_s, AHEAD_S) / in_s
         self.ahead = round(2 * expected if ran_dry else expected)
-        self._ended, self._looked_at = 0, now
-
-    def rest(self) -> None:
-        """Begin anew."""
-        self.ahead, self._ended, self._looked_at = 0, 0, None
+        if since_s >= AHEAD_S:
+            self._ended_before, self._before_s = self._ended * AHEAD_S / since_s, AHEAD_S
+            self._ended, self._began_at = 0, now
 
 
 class Destination:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from delivery_consumer.destinations import Destination, Limits, Pace
+from delivery_consumer.destinations import AHEAD_S, Destination, Limits, Pace
 from delivery_consumer.store import Answer
 from shared.db.notifications import Ticket
 from shared.records import Record
 from tests.unit.delivery_consumer.fakes import HIGH, NORMAL, Bench, until_blocked
 
-CLAIM_S = 0.01
+CLAIM_S = AHEAD_S
 
 
 def slow_claims(bench: Bench, during: list[int]) -> None:
@@ -31,9 +31,9 @@ def slow_claims(bench: Bench, during: list[int]) -> None:
 @pytest.mark.parametrize(
     ("ended", "took_s", "since_s", "ran_dry", "ahead"),
     [
-        (100, 0.01, 0.01, False, 100),
-        (100, 0.01, 0.02, False, 50),  # half of them before the claim was sent
-        (100, 0.01, 0.01, True, 200),
+        (500, 0.01, 0.05, False, 50),  # nothing ended in the 50 ms before
+        (100, 0.01, 0.01, False, 17),  # a burst, as if over more than that
+        (500, 0.01, 0.05, True, 100),
         (50, 0.01, 60.0, True, 0),  # one a second: the next claim is over before anything ends
         (0, 0.01, 0.01, True, 0),
         (1000, 5.0, 5.0, True, 20),  # held up by a lock: what is claimed ahead waits for 50 ms, not for seconds
@@ -44,13 +44,41 @@ def test_as_much_is_ahead_as_ends_in_the_time_of_a_claim(
 ) -> None:
     """Twice as much where that was not enough."""
     pace = Pace()
-    pace.look(100.0, took_s=0.01, ran_dry=True)
+    pace.look(100.0, took_s=AHEAD_S, ran_dry=True)
     for _ in range(ended):
         pace.note_end()
 
     pace.look(100.0 + since_s, took_s=took_s, ran_dry=ran_dry)
 
     assert pace.ahead == ahead
+
+
+def test_a_steady_pace_is_known_after_two_windows() -> None:
+    """A thousand a second, and claims of 5 ms."""
+    pace, now = Pace(), 100.0
+    ahead = []
+    for _ in range(60):
+        for _ in range(5):
+            pace.note_end()
+        now += 0.005
+        pace.look(now, took_s=0.005, ran_dry=False)
+        ahead.append(pace.ahead)
+
+    assert ahead[0] <= 1
+    assert set(ahead[20:]) == {5}
+
+
+def test_what_ends_together_twice_a_second_is_no_pace() -> None:
+    """What was claimed ahead by such a moment would wait for the next one."""
+    pace, now = Pace(), 100.0
+    for _ in range(10):
+        for _ in range(5):
+            pace.note_end()
+        for after_s in (0.008, 0.5):
+            now += after_s
+            pace.look(now, took_s=0.008, ran_dry=False)
+
+            assert pace.ahead <= 1
 
 
 def test_a_destination_at_rest_or_hanging_begins_anew() -> None:
@@ -61,7 +89,7 @@ def test_a_destination_at_rest_or_hanging_begins_anew() -> None:
             destination.enter()
         destination.call_began(1.0)
         destination.leave()
-        destination.pace.look(1.0, took_s=0.01, ran_dry=True)
+        destination.pace.look(1.0, took_s=AHEAD_S, ran_dry=True)
         assert destination.pace.ahead == 2
 
         if ends == "rest":
@@ -86,8 +114,8 @@ async def test_what_ends_during_a_claim_is_claimed_beyond_the_workers() -> None:
     await bench.engine.claim_once()
     await bench.engine.claim_once()
 
-    # Four have ended since the first claim, in the time of one, and none was left: eight ahead, less two that wait.
-    assert [len(claim) for claim in bench.store.claims] == [4, 2, 4 + 8 - 2]
+    # Four have ended in the time of two claims, and none was left: four ahead, less two that wait.
+    assert [len(claim) for claim in bench.store.claims] == [4, 2, 4 + 4 - 2]
 
 
 async def test_calls_are_never_more_than_a_destination_allows() -> None:
