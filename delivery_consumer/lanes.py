@@ -10,7 +10,7 @@ from typing import Final
 
 from delivery_consumer.destinations import Destination
 from delivery_consumer.rates import Turnstile
-from delivery_consumer.tenants import Tenant, Tenants, Turns, split_leaving
+from delivery_consumer.tenants import Room, Tenant, Tenants, Turns, split_leaving
 from delivery_consumer.work import Job
 
 NORMAL_SHARE: Final = 5
@@ -45,6 +45,8 @@ class Lanes:
         self._unproven_slots, self._waiting_limit = unproven_slots, waiting
         self._ready: deque[Tenant] = deque()  # those of whom something may be claimed, in turn
         self._busy = 0  # jobs that were taken and have not been given back
+        self._busy_tenants = 0  # whose they are
+        self._room = Room()
         self._keys: dict[tuple[str, str], deque[Job]] = {}  # a key is present while one of its jobs is on its way
         self._waiting: dict[Destination, Turns] = {}
         self._waiting_jobs = 0
@@ -78,17 +80,19 @@ class Lanes:
         `slots` is how many may be claimed or under way in all; tenants divide it.
         """
         ready, jobs, blocked = self._ready, list[Job](), list[Tenant]()
+        self._room.look(self._clock(), free=slots - self._busy, slots=slots)
         while ready and len(jobs) < limit:
             if not self._tenants.may_have(0, slots - self._busy):
                 break  # nothing is free for anybody: each end asks again, and there may be thousands of tenants
             tenant = ready[0]
-            if not self._tenants.may_have(tenant.busy, slots - self._busy):
+            if not self._may_claim(tenant, slots):
                 blocked.append(ready.popleft())  # until something ends: what is free only shrinks meanwhile
                 continue
             count = 1 if len(ready) > 1 or self._tenants.several else limit - len(jobs)
             taken = _next_of(tenant, count)
             for job in taken:
                 job.busy_for = tenant
+            self._busy_tenants += not tenant.busy
             tenant.busy += len(taken)
             self._busy += len(taken)
             jobs += taken
@@ -98,6 +102,16 @@ class Lanes:
                 ready.rotate(-1)
         ready.extendleft(reversed(blocked))
         return jobs
+
+    def _may_claim(self, tenant: Tenant, slots: int) -> bool:
+        """Say whether one more of a tenant may be claimed, where something is free.
+
+        It may up to what each would have if those that have something, and one more, had all of it evenly. Beyond that
+        by what was free of late, not by what is free now: see Room.
+        """
+        if tenant.busy * (self._busy_tenants + 1) < slots:
+            return True
+        return self._tenants.may_have(tenant.busy, min(self._room.left, slots - self._busy))
 
     @property
     def has_ready(self) -> bool:
@@ -298,6 +312,7 @@ class Lanes:
         job.busy_for = None
         self._busy -= 1
         tenant.busy -= 1
+        self._busy_tenants -= not tenant.busy
         job.tenant.served += 1
 
 

@@ -91,6 +91,53 @@ async def test_claims_are_divided_and_tenants_take_turns() -> None:
     assert [id_ for id_ in claimed if id_ in flood["a"]] == flood["a"][:11]
 
 
+async def test_who_holds_its_slots_for_long_does_not_gather_what_ends_together() -> None:
+    """Row 67: another's attempts end at once, again and again; those that hang have no part in each moment."""
+    bench = among_several(claim_ahead=20, in_flight=10_000)
+    hanging, quick = asyncio.Event(), asyncio.Condition()
+
+    async def behave(record: Record) -> None:
+        if record.tenant_id == "hangs":
+            await hanging.wait()
+        else:
+            async with quick:
+                await quick.wait()
+
+    bench.provider.behave = behave
+    async with running(bench, workers=20):
+        for number in range(100):
+            bench.records(1, tenant="quick", host=f"{number % 40}.q.example")
+            bench.records(1, tenant="hangs", host=f"{number}.h.example")
+        await until_blocked()
+        for _ in range(6):
+            bench.clock.now += 0.5
+            async with quick:
+                quick.notify_all()
+            await until_blocked()
+        held = Counter(tenant.id for tenant in map(bench.tenants.get, ("quick", "hangs")) for _ in range(tenant.busy))
+        (late,) = bench.records(tenant="calm", host="c.example")
+        await until_blocked()
+        hanging.set()
+
+    assert held["hangs"] <= 10
+    assert late in bench.sent
+
+
+async def test_up_to_an_even_share_whatever_is_free_may_be_claimed() -> None:
+    """However much others hold already: who keeps to its share does not wait for theirs to end."""
+    bench = among_several(claim_ahead=20)
+    never = asyncio.Event()
+    bench.provider.behave = lambda _: never.wait()  # type: ignore[assignment, return-value]
+    async with running(bench, workers=20):
+        for number in range(20):
+            bench.records(1, tenant="a", host=f"{number}.a.example")
+        await until_blocked()
+        ids = [bench.records(tenant="b", host=f"{number}.b.example")[0] for number in range(8)]
+        await until_blocked()
+
+    assert sum(id_ in bench.sent for id_ in ids) == 6
+
+
 async def test_a_lone_tenant_is_claimed_for_as_before() -> None:
     """The order read, and all that workers can soon begin."""
     bench = Bench(claim_ahead=30)
