@@ -5,49 +5,13 @@ origin accepts requests and never answers. Compared are the other ones, before a
 instant in the id) to arrival, and how many arrived of what was accepted for them within each phase.
 """
 
-from dataclasses import dataclass
 from time import sleep, time
 
 from tests.arguments import at_least, more_than_0
-from tests.proofs.figures import accepted_at, longest_gap, percentile
 from tests.proofs.lab import Lab, Sampler, bounded, lab, parser, rss_mib, say
 from tests.proofs.load import Load
-from tests.proofs.receiver import Row
+from tests.proofs.phases import ARRIVE_WITHIN_S, Phase, compare, phase
 from tests.proofs.report import Report
-
-_ARRIVE_WITHIN_S = 5.0  # of a phase's end: what takes longer has not kept the rate
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """How the healthy destinations fared between two instants."""
-
-    begin: float
-    end: float
-    accepted: int
-    arrived: int
-    p50_s: float
-    p99_s: float
-    worst_s: float
-    silence_s: float
-
-    @property
-    def rate(self) -> float:
-        """The share of what was accepted that arrived in time."""
-        return self.arrived / self.accepted if self.accepted else 0.0
-
-
-def phase(load: Load, rows: list[Row], healthy: set[int], *, origins: int, begin: float, end: float) -> Phase:
-    """Measure one phase."""
-    wanted = {one.id for one in load.accepted if one.n % origins in healthy and begin <= accepted_at(one.id) < end}
-    first: dict[str, float] = {}
-    for row in rows:
-        if row.id in wanted:
-            first.setdefault(row.id, row.received_at)
-    took = [at - accepted_at(id_) for id_, at in first.items()] or [float("inf")]
-    arrived = sum(at < end + _ARRIVE_WITHIN_S for at in first.values())
-    silence_s = longest_gap(first.values(), begin=begin, end=end)
-    return Phase(begin, end, len(wanted), arrived, percentile(took, 0.5), percentile(took, 0.99), max(took), silence_s)
 
 
 def overdue(running: Lab, timeout_s: float) -> tuple[float, int, float]:
@@ -62,19 +26,9 @@ def overdue(running: Lab, timeout_s: float) -> tuple[float, int, float]:
 
 def judge(report: Report, running: Lab, calm: Phase, hanging: Phase, *, rss: Sampler, timeout_s: float) -> None:
     """Compare the phases."""
-    for name, one in (("calm", calm), ("hanging", hanging)):
-        report.figure(f"{name}: accepted for healthy ones per s", one.accepted / (one.end - one.begin))
-        report.figure(f"{name}: median ms", one.p50_s * 1000)
-        report.figure(f"{name}: p99 ms", one.p99_s * 1000)
-        report.figure(f"{name}: longest ms", one.worst_s * 1000)
-        report.figure(f"{name}: longest s without an arrival", one.silence_s)
-    ratio = hanging.p99_s / calm.p99_s
-    report.promise("p99, hanging to calm", ratio, "<= 1.25", held=ratio <= 1.25)
-    report.promise("calm: share that arrived in time", calm.rate, ">= 0.99", held=calm.rate >= 0.99)
-    share = hanging.rate / calm.rate if calm.rate else 0.0
-    report.promise("rate, hanging to calm", share, ">= 0.95", held=share >= 0.95)
+    compare(report, calm, hanging, name="hanging")
     base = max(rss.between(calm.begin, calm.end), default=0.0)
-    grown = max(rss.between(hanging.begin, hanging.end + _ARRIVE_WITHIN_S), default=float("inf")) - base
+    grown = max(rss.between(hanging.begin, hanging.end + ARRIVE_WITHIN_S), default=float("inf")) - base
     report.figure("delivery_consumer MiB, calm", base)
     report.promise("MiB more while they hang", grown, "<= 16", held=grown <= 16)
     longest_s, timed_out, held_s = overdue(running, timeout_s)
@@ -133,7 +87,8 @@ def phases(running: Lab, *, warm_s: float, calm_s: float, hang_s: float, per_s: 
         say("half of them hang")
         sleep(hang_s)
         end_at = time()
-        sleep(_ARRIVE_WITHIN_S)
+        sleep(ARRIVE_WITHIN_S)
     rows = running.ledger()
-    calm = phase(load, rows, healthy, origins=count, begin=calm_at, end=hang_at - 1)
-    return calm, phase(load, rows, healthy, origins=count, begin=hang_at, end=end_at), rss
+    watched = [one.id for one in load.accepted if one.n % count in healthy]
+    calm = phase(watched, rows, begin=calm_at, end=hang_at - 1)
+    return calm, phase(watched, rows, begin=hang_at, end=end_at), rss

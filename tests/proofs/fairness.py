@@ -14,7 +14,6 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -24,8 +23,9 @@ from shared import db
 from shared.model import Channel
 from shared.records import Topics
 from tests.arguments import at_least, more_than_0
-from tests.proofs.figures import accepted_at, longest_gap, percentile
+from tests.proofs.figures import accepted_at
 from tests.proofs.lab import Lab, bounded, lab, parser, say
+from tests.proofs.phases import ARRIVE_WITHIN_S, Phase, compare, phase
 from tests.proofs.receiver import Row
 from tests.proofs.report import Report
 
@@ -33,7 +33,6 @@ FLOODS, HANGS, CALM = TENANTS = ("floods", "hangs", "calm")
 _HOSTS = 40  # of each of the two whose receivers answer
 _TIMES = 10
 _TICK_S = 0.05
-_ARRIVE_WITHIN_S = 5.0
 
 
 class Sender:
@@ -74,57 +73,15 @@ class Sender:
         return NotificationRequest(Channel.WEBHOOK, self._running.url(next(self._origins)), "x" * 200)
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """How one tenant fared between two instants."""
-
-    begin: float
-    end: float
-    accepted: int
-    arrived: int
-    p50_s: float
-    p99_s: float
-    worst_s: float
-    silence_s: float
-
-    @property
-    def rate(self) -> float:
-        """The share of what was accepted that arrived in time."""
-        return self.arrived / self.accepted if self.accepted else 0.0
-
-
 def accepted_per_s(sender: Sender, during: Phase) -> float:
     """Return how many a sender had accepted per second of a phase."""
     count = sum(during.begin <= accepted_at(id_) < during.end for id_ in sender.accepted)
     return count / (during.end - during.begin)
 
 
-def phase(sender: Sender, rows: Sequence[Row], *, begin: float, end: float) -> Phase:
-    """Measure one phase."""
-    wanted = {id_ for id_ in sender.accepted if begin <= accepted_at(id_) < end}
-    first: dict[str, float] = {}
-    for row in rows:
-        if row.id in wanted:
-            first.setdefault(row.id, row.received_at)
-    took = [first.get(id_, float("inf")) - accepted_at(id_) for id_ in wanted] or [float("inf")]
-    arrived = sum(at < end + _ARRIVE_WITHIN_S for at in first.values())
-    silence_s = longest_gap(first.values(), begin=begin, end=end)
-    return Phase(begin, end, len(wanted), arrived, percentile(took, 0.5), percentile(took, 0.99), max(took), silence_s)
-
-
 def judge(report: Report, running: Lab, calm: Phase, flooded: Phase) -> None:
     """Compare the third tenant's phases, and say what became of the others'."""
-    for name, one in (("calm", calm), ("flooded", flooded)):
-        report.figure(f"{name}: accepted of it per s", one.accepted / (one.end - one.begin))
-        report.figure(f"{name}: median ms", one.p50_s * 1000)
-        report.figure(f"{name}: p99 ms", one.p99_s * 1000)
-        report.figure(f"{name}: longest ms", one.worst_s * 1000)
-        report.figure(f"{name}: longest s without an arrival", one.silence_s)
-    ratio = flooded.p99_s / calm.p99_s
-    report.promise("p99, flooded to calm", ratio, "<= 1.25", held=ratio <= 1.25)
-    report.promise("calm: share that arrived in time", calm.rate, ">= 0.99", held=calm.rate >= 0.99)
-    share = flooded.rate / calm.rate if calm.rate else 0.0
-    report.promise("share of its sends, flooded to calm", share, ">= 0.95", held=share >= 0.95)
+    compare(report, calm, flooded, name="flooded")
     query = "SELECT tenant_id, status, count(*) FROM notifications GROUP BY 1, 2 ORDER BY 1, 2"
     report.note("notifications: " + ", ".join(f"{one} {status} {count}" for one, status, count in running.rows(query)))
     [(waiting,)] = running.rows("SELECT count(*) FROM outbox_due")
@@ -165,10 +122,10 @@ def phases(
         time.sleep(flood_s)
         end_at = time.time()
         floods.per_s = hangs.per_s = 0
-        time.sleep(_ARRIVE_WITHIN_S)
+        time.sleep(ARRIVE_WITHIN_S)
     rows = running.ledger()
-    before = phase(calm, rows, begin=calm_at, end=flood_at - 1)
-    return before, phase(calm, rows, begin=flood_at, end=end_at), rows, [floods, hangs]
+    before = phase(calm.accepted, rows, begin=calm_at, end=flood_at - 1)
+    return before, phase(calm.accepted, rows, begin=flood_at, end=end_at), rows, [floods, hangs]
 
 
 def main(argv: list[str]) -> int:
