@@ -43,9 +43,11 @@ class Gateway:
 
     def requests(self) -> list[dict[str, object]]:
         """The lines of requests that the API has written."""
-        text = self.api.log_path.read_text()
-        lines = [orjson.loads(line) for line in text.splitlines() if line.startswith("{")]  # not what people are told
-        return [line for line in lines if line["event"] == "request"]
+        return [line for line in _lines(self.api) if line["event"] == "request"]
+
+    def lines(self) -> list[dict[str, object]]:
+        """The lines of requests that nginx has written."""
+        return _lines(self.nginx)
 
 
 @contextlib.contextmanager
@@ -74,6 +76,11 @@ def running(directory: Path) -> Iterator[Gateway]:
         nginx = supervisor.process("nginx", command, cwd=directory, death_signal=signal.SIGTERM)
         nginx.start().wait_healthy(f"http://127.0.0.1:{port}/health/live")
         yield Gateway(port, api_port, api, nginx)
+
+
+def _lines(process: ManagedProcess) -> list[dict[str, object]]:
+    text = process.log_path.read_text()
+    return [orjson.loads(line) for line in text.splitlines() if line.startswith("{")]  # not what people are told
 
 
 def _conf(directory: Path, port: int, api_port: int) -> str:

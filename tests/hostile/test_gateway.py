@@ -227,10 +227,17 @@ def test_row_18_the_gateway_says_who_the_client_is(gateway: Gateway) -> None:
 
 
 def test_no_query_string_is_logged(gateway: Gateway) -> None:
-    """Neither here nor there."""
-    ask(gateway.port, "GET", "/api/v1/nothing?token=canary-7c1e")
+    """Nor a path, neither here nor there, nor where nginx refuses a request by itself."""
+    before = len(gateway.lines())
+    ask(gateway.port, "GET", "/api/v1/canary-7c1e?token=canary-7c1e")
+    large = HEAD.replace(b" HTTP", b"?token=canary-7c1e HTTP", 1) + b"Content-Length: 1048577\r\n\r\n"
+    assert raw(gateway, large)[0] == 413
 
-    assert "/api/v1/nothing" in gateway.nginx.log_path.read_text()
+    deadline, seen = time.monotonic() + 10, list[Any]()
+    while len(seen) < 2 and time.monotonic() < deadline:  # a line is written once its connection is closed
+        time.sleep(0.1)
+        seen = [one["of_the_api"] for one in gateway.lines()[before:] if one["status"] in (404, 413)]
+    assert sorted(seen) == ["", "404"]
     assert "canary-7c1e" not in gateway.logs
 
 
@@ -241,7 +248,8 @@ def test_an_api_that_is_away_is_a_503(tmp_path: Path) -> None:
     with running(tmp_path) as gateway:
         gateway.api.terminate(timeout_s=20)
 
-        status, headers, problem = raw(gateway, GET + b"\r\n")
+        status, headers, problem = raw(gateway, GET.replace(b" HTTP", b"?token=canary-7c1e HTTP") + b"\r\n")
 
     assert (status, problem["code"], headers["retry-after"]) == (503, "service_unavailable", "2")
     assert "127.0.0.1" not in str(problem)
+    assert "canary-7c1e" not in gateway.logs
