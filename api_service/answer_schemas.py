@@ -7,6 +7,7 @@ from marshmallow import Schema, fields
 from api_service.answer_fields import PageSchema, instant, maybe, maybe_instant, text, word
 from api_service.problems import PROBLEMS
 from api_service.queries import SuppressionReason
+from api_service.sender_domain_schemas import DnsRecordSchema
 from shared.model import Channel, OnUnknown, Outcome, Priority, Status
 
 _WARNINGS: Final = ["mixed_script", "look_alike"]
@@ -44,6 +45,10 @@ class ProblemSchema(Schema):
     request_id = text("The id under which this request is logged.")
     errors = fields.List(fields.Nested(ErrorSchema), metadata={"description": "At most the first hundred."})
     state = text("Where the resource stands, for wrong_state.")
+    record = fields.Nested(DnsRecordSchema, metadata={"description": "What DNS should hold, for not_verified."})
+    violated_policies = fields.List(text(), data_key="violated-policies", metadata={
+        "description": "Which limits it was, for rate_limited and quota_used_up."})  # fmt: skip
+    retry_after_s = fields.Integer(metadata={"description": "As Retry-After, for those two."})
 
 
 class ItemResultSchema(AcceptedSchema):

@@ -29,16 +29,18 @@ def _bounded(text: str) -> str:
 _BY: Final = {
     "minLength": 1,
     "maxLength": MAX_BY_CHARS,
+    "pattern": fields.NOT_BLANK,
     "description": "Who says so, kept as it is given; the caller's name where it is left out.",
 }
-_NOTE: Final = {"minLength": 1, "maxLength": MAX_NOTE_CHARS, "description": "Why; kept in the history."}
+_REASON: Final = {"minLength": 1, "maxLength": MAX_NOTE_CHARS, "pattern": fields.NOT_BLANK}
+_NOTE: Final = _REASON | {"description": "Why; kept in the history."}
 _EXACTLY: Final = {"minLength": 1, "maxLength": MAX_URL_CHARS}
 
 
 class DiscardSchema(StrictSchema):
     """Why a dead letter is not tried again."""
 
-    reason = fields.Text(_reason, required=True, metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS})
+    reason = fields.Text(_reason, required=True, metadata=_REASON)
     by = fields.Text(checked_by, load_default=None, metadata=_BY)
 
 

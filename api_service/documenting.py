@@ -7,6 +7,11 @@ from api_service.problems import CONTENT_TYPE, PROBLEMS, TYPE_PREFIX
 NOTIFICATION_ID: Final = "01930e2a-7c1e-7000-8f3a-5b6c7d8e9f00"
 DEAD_LETTER_ID: Final = "5f0c1d9e-2b7a-4c55-9d0e-6a1b2c3d4e5f"
 AT: Final = "2030-01-31T09:00:00.000Z"
+RECORD: Final = {
+    "type": "TXT",
+    "name": "_notification-pipeline.example.com",
+    "value": "notification-pipeline=4f1c2b9e0d8a47c6b5e3f2a1908d7c6b",
+}
 _WAIT: Final = ("database_unavailable", "busy", "request_in_progress", "rate_limited", "quota_used_up")
 _DETAILS: Final[dict[str, dict[str, Any]]] = {
     "validation_failed": {
@@ -14,6 +19,7 @@ _DETAILS: Final[dict[str, dict[str, Any]]] = {
     },
     "wrong_state": {"state": "sent"},
     "rate_limited": {"violated-policies": ["key-1s"], "retry_after_s": 1},
+    "not_verified": {"record": RECORD},
     "quota_used_up": {"violated-policies": ["quota"], "retry_after_s": 3600},
 }
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from api_service import queries
+from api_service import idempotency, queries
 from api_service.documenting import ANY, AT, BODY, NOTIFICATION_ID, answer, problems, ref
 
 EMAIL_EXAMPLE: Final = {
@@ -27,7 +27,7 @@ KEY: Final[dict[str, Any]] = {
     "name": "Idempotency-Key",
     "description": "Repeat a request with its key until it is answered: it is accepted once, and the repeat gets the "
     "first answer, with Idempotent-Replayed: true. Kept for at least 24 hours.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": f"^{idempotency.KEY}$"},
 }
 _IDS: Final[list[dict[str, Any]]] = [
     {

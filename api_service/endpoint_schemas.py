@@ -30,7 +30,12 @@ def _header_fault(name: str, value: str) -> Fault | None:
 
 
 _URL: Final = {"format": "uri", "maxLength": addresses.MAX_URL_CHARS, "description": "An http or https URL."}
-_DESCRIPTION: Final = {"minLength": 1, "maxLength": MAX_DESCRIPTION_CHARS, "description": "For people."}
+_DESCRIPTION: Final = {
+    "minLength": 1,
+    "maxLength": MAX_DESCRIPTION_CHARS,
+    "pattern": fields.NOT_BLANK,
+    "description": "For people.",
+}
 _HEADERS: Final = {
     "additionalProperties": {"type": "string", "maxLength": 1024},
     "description": "Sent with each delivery, such as Authorization; stored encrypted, and their values never shown.",

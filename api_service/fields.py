@@ -20,6 +20,8 @@ from api_service.strict_json import MAX_DEPTH, depth_of
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 §5.6.2: a token
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+NOT_BLANK: Final = r"\S"
+"""As a pattern of the document: a character that is no blank, wherever it stands."""
 _MAX_HEADERS: Final = 32
 _MAX_HEADER_CHARS: Final = 1024
 

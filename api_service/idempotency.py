@@ -17,7 +17,7 @@ from shared.db import idempotency_keys
 from shared.db.accepting import NewNotification, StoredAnswer
 
 HEADER: Final = "Idempotency-Key"
-_KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+KEY: Final = r"[!-~](?:[ -~]{0,253}[!-~])?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def keyed_request(headers: Headers, operation: str, body: Any, *, tenant_id: str
     key = headers.get(HEADER)
     if key is None:
         return None
-    if not _KEY.fullmatch(key):
+    if not re.fullmatch(KEY, key):
         fault = Fault("invalid_idempotency_key", "1 to 255 printable ASCII characters")
         raise Problem("invalid_header", str(fault), errors=[ParameterFault("header", HEADER, fault)])
     text = operation.encode() + b"\n" + orjson.dumps(body, option=orjson.OPT_SORT_KEYS)

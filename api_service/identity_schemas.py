@@ -18,7 +18,7 @@ from api_service.schemas import StrictSchema
 EXPIRES_WITHIN: Final = timedelta(days=3650)
 MAX_OVERLAP_S: Final = 7 * 86_400
 OVERLAP_S: Final = 3600.0
-_NAME: Final = {"minLength": 1, "maxLength": MAX_BY_CHARS}
+_NAME: Final = {"minLength": 1, "maxLength": MAX_BY_CHARS, "pattern": fields.NOT_BLANK}
 
 
 class Role(StrEnum):

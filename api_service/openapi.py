@@ -86,7 +86,8 @@ def document(app: Flask, groups: list[Routes]) -> Any:
         name = schema.__name__.removesuffix("Schema")
         if name not in components.schemas:  # nested in one before, and registered with it
             components.schema(name, schema=schema)
-    components.schemas["RetryFilter"]["minProperties"] = 1  # a word that apispec has no place for
+    for name in ("RetryFilter", "EndpointChange"):
+        components.schemas[name]["minProperties"] = 1  # a word that apispec has no place for
     for name, shown_as in documenting.common_components().items():
         components.response(name, shown_as)
     for group in groups:

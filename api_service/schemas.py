@@ -57,6 +57,7 @@ class _Request(StrictSchema):
         metadata={
             "minLength": 1,
             "maxLength": texts.MAX_MESSAGE_BYTES,
+            "pattern": fields.NOT_BLANK,
             "description": "What to say; at most 256 KiB as JSON in UTF-8.",
         },
     )

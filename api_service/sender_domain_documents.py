@@ -2,16 +2,12 @@
 
 from typing import Any, Final
 
-from api_service.documenting import ANY, AT, BODY, answer, problems, ref
+from api_service.documenting import ANY, AT, BODY, RECORD, answer, problems, ref
 
 _DOMAIN: Final = {
     "domain": "example.com",
     "status": "unverified",
-    "record": {
-        "type": "TXT",
-        "name": "_notification-pipeline.example.com",
-        "value": "notification-pipeline=4f1c2b9e0d8a47c6b5e3f2a1908d7c6b",
-    },
+    "record": RECORD,
     "created_at": AT,
     "verified_at": None,
     "href": "/api/v1/sender-domains/example.com",

@@ -21,6 +21,7 @@ _CHECKS: Final[dict[Channel, Callable[[str], str]]] = {
 _BY: Final = {
     "minLength": 1,
     "maxLength": MAX_BY_CHARS,
+    "pattern": fields.NOT_BLANK,
     "description": "Who says so, kept as it is given; the caller's name where it is left out.",
 }
 
@@ -33,7 +34,8 @@ class SuppressSchema(StrictSchema):
         str, required=True, metadata={"description": "As in a notification of this channel; URLs match as a whole."}
     )
     reason_note = fields.Text(
-        checked_note, metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS, "description": "Why."}
+        checked_note,
+        metadata={"minLength": 1, "maxLength": MAX_NOTE_CHARS, "pattern": fields.NOT_BLANK, "description": "Why."},
     )
     by = fields.Text(checked_by, load_default=None, metadata=_BY)
 

@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 
 from api_service import documents, schemas
+from api_service.documenting import example_problem
 from api_service.problems import PROBLEMS
 
 
@@ -90,6 +91,16 @@ def test_every_operation_says_how_it_is_refused_in_front_of_the_application(docu
         assert wanted <= operation["responses"].keys(), (method, path)
 
 
+def test_the_examples_of_problems_are_problems(document: dict[str, Any]) -> None:
+    """With what some of them say besides; generated clients take no member that the schema does not have."""
+    problem = document["components"]["schemas"]["Problem"]
+    said = {name for code in PROBLEMS for name in example_problem(code)}
+
+    assert problem["additionalProperties"] is False
+    assert said <= problem["properties"].keys()
+    assert {"record", "state", "violated-policies", "retry_after_s"} <= said
+
+
 def test_path_parameters_are_declared(document: dict[str, Any]) -> None:
     """Each name in braces has a parameter."""
     for path, item in document["paths"].items():
@@ -103,6 +114,40 @@ def test_the_examples_are_accepted() -> None:
     assert schemas.load(documents.WEBHOOK_EXAMPLE).ordering_key == "order-4711"
 
 
-def test_a_retry_filter_names_at_least_one_condition(document: dict[str, Any]) -> None:
-    """As the route has it: an empty one is refused."""
-    assert document["components"]["schemas"]["RetryFilter"]["minProperties"] == 1
+@pytest.mark.parametrize("name", ["RetryFilter", "EndpointChange"])
+def test_what_needs_at_least_one_field_says_so(document: dict[str, Any], name: str) -> None:
+    """As the routes have it: an empty one is refused."""
+    assert document["components"]["schemas"][name]["minProperties"] == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "field"),
+    [
+        ("EmailNotification", "message"),
+        ("WebhookNotification", "message"),
+        ("NewEndpoint", "description"),
+        ("EndpointChange", "description"),
+        ("Discard", "reason"),
+        ("Discard", "by"),
+        ("Decision", "note"),
+        ("BulkRetry", "note"),
+        ("Suppress", "reason_note"),
+        ("Lift", "by"),
+        ("NewKey", "name"),
+        ("Register", "name"),
+    ],
+)
+def test_what_must_not_be_blank_says_so(document: dict[str, Any], schema: str, field: str) -> None:
+    """Text of blanks alone is refused."""
+    pattern = document["components"]["schemas"][schema]["properties"][field]["pattern"]
+    assert re.search(pattern, " a ")
+    assert not any(re.search(pattern, blank) for blank in (" ", "\t\n", "\u3000"))
+
+
+def test_an_idempotency_key_is_described_as_it_is_read(document: dict[str, Any]) -> None:
+    """Blanks at an end and what is no printable ASCII are refused."""
+    for _, _, operation in operations(document):
+        for one in operation.get("parameters", ()):
+            if one.get("name") == "Idempotency-Key":
+                assert re.fullmatch(one["schema"]["pattern"], "order 4711")
+                assert not any(re.match(one["schema"]["pattern"], key) for key in (" a", "a ", "é", "a\x7f"))
