@@ -1,4 +1,4 @@
-"""Rows 56 to 58: what was written into bodies, headers, recipients and secrets is found in its own place alone."""
+"""Rows 56, 58 and 59: what was written into bodies, headers, recipients and secrets is found in its own place alone."""
 
 import base64
 import json
@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from confluent_kafka import Producer
 
 from infra.local.ports import free_port
 from infra.local.postgres import program
 from infra.local.stack import DATABASE, SERVICES, Ports, Stack
+from shared.db import accepting
+from shared.db.accepting import NewNotification
 from shared.model import Channel
 from shared.records import Record, encode_record
 from tests.e2e.conftest import HURRIED, Client, until
+from tests.integration.notifications import new_notification
 
 
 def canary(place: str) -> str:
@@ -211,7 +215,7 @@ def test_row_56_no_error_of_a_dead_letter_repeats_what_was_sent(client: Client, 
 def test_row_57_a_dump_of_the_database_holds_no_secret(stack: Stack, client: Client, ran: list[httpx.Response]) -> None:
     """Neither as text nor as bytes, in hexadecimal or base64; what is sealed is there."""
     assert ran
-    command = [program("pg_dump"), "--dbname", stack.postgres.dsn(DATABASE), "--no-owner"]
+    command = [str(program("pg_dump")), "--dbname", stack.postgres.dsn(DATABASE), "--no-owner"]
     dump = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     forms = {place: {secret, secret.encode().hex(), *as_key(secret)} for place, secret in SECRETS.items()}
@@ -246,6 +250,61 @@ def test_row_58_each_line_of_a_log_is_one_json_object_whatever_was_sent(
         assert not [line for line in lines if line["event"] == "forged"]
         raw = (stack.data_dir / "logs" / f"{name}.log").read_bytes()
         assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", raw)
+
+
+def series(text: str) -> set[str]:
+    """The names of an exposition's series, labels included."""
+    return {line.rpartition(" ")[0] for line in text.splitlines() if line and not line.startswith("#")}
+
+
+ODD_CODES = range(430, 450)
+"""Statuses that no specification has; receivers choose them."""
+
+
+def to_nowhere(stack: Stack, client: Client, number: int) -> NewNotification:
+    """A webhook of a tenant and with a URL of its own: most lead where nothing may be sent, some to a receiver."""
+    tenant_id, url = f"tenant-{number}", f"http://10.{number // 200}.{number % 200}.1/{number}"
+    if number % 10 == 0:
+        url = client.hook(f"nobody-{ODD_CODES[number // 500 % len(ODD_CODES)]}") + f"?{number}"
+    new = new_notification(
+        tenant_id=tenant_id, channel=Channel.WEBHOOK, topic=stack.topics.lanes(Channel.WEBHOOK)[0], recipient=url
+    )
+    record = Record(str(new.id), tenant_id, Channel.WEBHOOK, url, "m", "2026-01-01T00:00:00Z")
+    return new._replace(record=encode_record(record))
+
+
+def seen_through(stack: Stack, client: Client, numbers: range) -> None:
+    """Send so many and wait until all have failed; ask the API for paths and by methods that it does not know."""
+    with psycopg.connect(stack.postgres.dsn(DATABASE), autocommit=True) as conn:
+        for first in range(0, len(numbers), 500):
+            with conn.transaction():
+                for number in numbers[first : first + 500]:
+                    accepting.insert(conn, to_nowhere(stack, client, number))
+    for number in numbers[::10]:
+        client.http.get(f"/nothing-{number}?tenant_id={number}")
+        client.http.request(f"TRY{number}", "/api/v1/notifications")
+    query = "SELECT count(*) FROM notifications WHERE tenant_id LIKE 'tenant-%' AND status <> 'failed'"
+    until(lambda: client.rows(query)[0][0] == 0, timeout_s=200, what=f"{len(numbers)} have failed")
+    tracked = "SELECT count(*) FROM dlq_messages WHERE tenant_id LIKE 'tenant-%'"
+    until(lambda: client.rows(tracked)[0][0] == numbers.stop, timeout_s=60, what="all dead letters are tracked")
+
+
+@pytest.mark.timeout(500)
+def test_row_59_ten_thousand_tenants_and_urls_make_no_new_series(stack: Stack, client: Client) -> None:
+    """After two hundred, each series that there will be is there: 10,000 more add none."""
+    for code in ODD_CODES:
+        client.behave(path=f"/hooks/nobody-{code}", status=code)
+    seen_through(stack, client, range(200))
+    topic, partitions = stack.topics.lanes(Channel.WEBHOOK)[0], int(HURRIED["KAFKA_TOPIC_PARTITIONS"])
+    gauges = [f'delivery_in_flight{{topic="{topic}"}}']
+    gauges += [f'kafka_consumer_lag{{partition="{number}",topic="{topic}"}}' for number in range(partitions)]
+    until(lambda: series(metrics(stack)["delivery_consumer"]) >= {*gauges}, timeout_s=30, what="gauges set at times")
+    before = {name: series(text) for name, text in metrics(stack).items()}
+
+    seen_through(stack, client, range(200, 10_200))
+
+    added = [line for name, text in metrics(stack).items() for line in series(text) - before[name]]
+    assert sorted(added)[:10] == []
 
 
 def test_the_words_are_where_they_belong(client: Client, ran: list[httpx.Response]) -> None:

@@ -286,8 +286,16 @@ MUTANTS: tuple[Mutant, ...] = (
         ("shared.weak_secrets", "    return value.lower() in _KNOWN_PASSWORDS or ", "    return False and "),
     ),
     _mutant(
-        "paths_for_routes", "56", "tests/e2e/test_canaries.py",
+        "paths_for_routes", "56 59", "tests/e2e/test_canaries.py",
         ("api_service.app", 'request.url_rule.rule if request.url_rule else "unmatched",\n', "request.path,\n"),
+    ),
+    _mutant(
+        "codes_as_receivers_choose_them", "59", "tests/e2e/test_canaries.py",
+        (
+            "delivery_consumer.metrics",
+            "    if match is None or match[2] + match[3] in _KNOWN_CODES:\n",
+            "    if True:\n",
+        ),
     ),
     _mutant(
         "lines_of_text", "58", "tests/e2e/test_canaries.py",
