@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up-local down-local status-local fmt lint types test test-unit test-integration test-e2e \
-        test-hostile model chaos crash-test check proof lock up down logs psql key clean \
+        test-hostile model chaos fuzz crash-test check proof lock up down logs psql key clean \
         load-test load-smoke load-stress load-spike load-soak dlq-test report bench
 
 help:  ## list what can be done
@@ -83,6 +83,9 @@ model: install  ## the pipeline as a state machine, for long: make model STEPS=5
 
 chaos: install  ## one seed of the chaos test: make chaos SEED=7 MINUTES=4 RATE=500
 	@$(BIN)/python -m tests.chaos chaos --seed $(SEED) --minutes $(MINUTES) --rate $(RATE)
+
+fuzz: install  ## the API by its own description, and every parser of what comes from outside: make fuzz MINUTES=10 SEED=1
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 crash-test: install  ## kill every service at each crash point, twice; MUTANT=name: a bug that must be caught, or all
 	@$(BIN)/python -m tests.chaos crash-test $(if $(MUTANT),--mutant $(MUTANT))

@@ -1,8 +1,13 @@
 """`make fuzz` proves something: it finds what was planted, repeats itself, and its targets hold for a moment."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import strategies as st
 
+from tests.fuzz.api import ApiFuzzed, log_lines, read_log, read_report
 from tests.fuzz.parsers import TARGETS, Target
 from tests.fuzz.running import fuzz, fuzz_all
 
@@ -44,3 +49,60 @@ def test_the_time_is_shared_among_all() -> None:
     targets = [Target(name, st.integers(), lambda _: None) for name in "abc"]
 
     assert [one.name for one in fuzz_all(targets, seed=1, seconds=0)] == ["a", "b", "c"]
+
+
+def test_an_answer_of_500_and_an_error_in_the_log_are_findings_whatever_schemathesis_says() -> None:
+    """The API's own log is read after each turn."""
+    answers = [{"event": "request", "status": status, "method": "GET", "route": "/x"} for status in (200, 200, 500)]
+    found = ApiFuzzed("admin")
+
+    read_log(found, [*answers, {"event": "request_failed", "level": "error", "error": "KeyError"}])
+
+    assert found.statuses == {"200": 2, "500": 1}
+    assert [finding.split(":")[0] for finding in found.findings] == ["500 to GET /x", "the API logged request_failed"]
+
+
+def test_a_line_that_is_no_json_is_an_error(tmp_path: Path) -> None:
+    """Whatever wrote it; the separators that only Unicode has end no line."""
+    log = tmp_path / "api.log"
+    log.write_text('{"event": "a\u2028b"}\nTraceback\n')
+
+    first, second = log_lines(log)
+
+    assert first == {"event": "a\u2028b"}
+    assert second["level"] == "error"
+
+
+def report(**fields: Any) -> str:
+    """What schemathesis writes at its end."""
+    nothing = {
+        "test_cases": {"generated": 9},
+        "filtered": 2,
+        "operations": {"tested": 5, "total": 5},
+        "failures": [],
+        "errors": [],
+    }
+    return json.dumps(nothing | fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "findings"),
+    [
+        (report(), 0, 0),
+        (report(), 1, 1),
+        (None, 0, 1),
+        (report(errors=[{"title": "Network Error", "count": 1}]), 1, 1),
+        (report(failures=[{"title": "Server error", "code": "ST101", "count": 2, "operations": ["GET /x"]}]), 1, 1),
+    ],
+)
+def test_whatever_is_not_a_whole_run_without_failures_is_a_finding(
+    tmp_path: Path, text: str | None, code: int, findings: int
+) -> None:
+    """A run that ended early, or left an operation out, has shown nothing."""
+    if text is not None:
+        (tmp_path / "report.json").write_text(text)
+    found = ApiFuzzed("admin")
+
+    read_report(found, tmp_path / "report.json", code, tmp_path / "output.txt")
+
+    assert len(found.findings) == findings
