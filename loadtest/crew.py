@@ -12,9 +12,9 @@ import httpx
 from infra.local.ports import free_port
 from infra.local.processes import ManagedProcess, Supervisor
 from infra.local.stack import REPOSITORY
+from loadtest.elsewhere import API_KEY
 from loadtest.errors import RunError
 from loadtest.profiles import Profile, Stage
-from loadtest.target import API_KEY_VARIABLE
 
 _READY_S: Final = 30.0
 _STEER_S: Final = 20.0
@@ -79,7 +79,7 @@ class Crew:
 
     def start_generators(self, *, api_url: str, hooks: Sequence[str], api_key: str | None) -> None:
         """Start the generator; it waits for stages. The key goes by the environment: all can read arguments."""
-        environ = {**os.environ, API_KEY_VARIABLE: api_key or ""}
+        environ = {**os.environ, API_KEY: api_key or ""}
         where = [f"--api-url={api_url}", f"--seed={self._order.seed}", *(f"--hook={hook}" for hook in hooks)]
         for number in range(self._order.profile.generator.processes):
             name = f"generator-{number}"

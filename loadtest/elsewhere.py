@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 
 from infra.local.processes import answers_ok
@@ -18,6 +19,7 @@ _ANSWERS: Final = {
     "TARGET_DELIVERY_URL": "/metrics",
 }
 _DATABASE: Final = "TARGET_DATABASE_URL"
+API_KEY: Final = "TARGET_API_KEY"
 _WITHIN_S: Final = 5
 
 
@@ -73,9 +75,22 @@ def _unanswered(environ: Mapping[str, str]) -> list[str]:
             url = environ[name].rstrip("/") + path
             if not answers_ok(url, timeout_s=_WITHIN_S):
                 found.append(f"{name}: {url} is not answered; expected 200 within {_WITHIN_S} s")
+    if not found and environ.get("TARGET_URL") and not _is_known(environ["TARGET_URL"], environ.get(API_KEY)):
+        found.append(f"{API_KEY}: the API answers 401; expected an API key of the scope send")
     if environ.get(_DATABASE) and (why := _closed(environ[_DATABASE])):
         found.append(f"{_DATABASE}: {why}; expected postgresql://user:password@host:port/name of the target's database")
     return found
+
+
+def _is_known(url: str, api_key: str | None) -> bool:
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/auth/me", headers=headers, timeout=_WITHIN_S, trust_env=False)
+    except httpx.HTTPError:
+        return True  # it answered a moment ago; the run will tell
+    except ValueError:
+        return False  # what no header can hold is no key
+    return answer.status_code != httpx.codes.UNAUTHORIZED
 
 
 def _closed(url: str) -> str:

@@ -26,11 +26,11 @@ from loadtest import profiles
 from loadtest.bodies import PATH, Bodies
 from loadtest.books import Book
 from loadtest.client import Client, Exchange
+from loadtest.elsewhere import API_KEY
 from loadtest.histograms import Histogram
 from loadtest.profiles import Profile, Stage
 from loadtest.schedule import Ask, Draw, Share, kinds_of
 from loadtest.stamps import now_us, number
-from loadtest.target import API_KEY_VARIABLE
 
 LATE_US: Final = 20_000
 """A request that goes out so long after its intended time was held up: by the machine, or for want of a connection."""
@@ -186,7 +186,7 @@ async def serve(profile: Profile, share: Share, **where: Any) -> None:
         kinds_of(profile.mix), where["hooks"], recipients=recipients, run=where["run"], process=share.process
     )
     book = Book(where["directory"], f"accepted-{share.process}")
-    api_key = os.environ.get(API_KEY_VARIABLE, "")
+    api_key = os.environ.get(API_KEY, "")
     generator = Generator(client, draw, bodies, book, process=share.process, api_key=api_key)
     async with await listen(generator.handle, host="127.0.0.1", port=where["control_port"]):
         playing = asyncio.create_task(generator.run())

@@ -20,11 +20,10 @@ from infra.local.callers import WITHOUT_LIMITS
 from infra.local.ports import free_port
 from infra.local.processes import ManagedProcess, Supervisor
 from infra.local.stack import DATABASE, SERVICES, Ports, Stack
-from loadtest.elsewhere import faults
+from loadtest.elsewhere import API_KEY, faults
 from loadtest.errors import RunError
 from loadtest.profiles import Profile, ProfileError
 
-API_KEY_VARIABLE = "TARGET_API_KEY"
 _READY_S = 60.0
 _OURS = ("DATABASE_URL", "TOPIC_PREFIX", "SMTP_FROM")  # of the environment: not for the embedded stack
 
@@ -148,7 +147,7 @@ def elsewhere(profile: Profile, directory: Path, environ: Mapping[str, str]) -> 
         supervisor=Supervisor(directory / "logs"),
         metrics=metrics,
         database_url=environ.get("TARGET_DATABASE_URL") or None,
-        api_key=environ.get(API_KEY_VARIABLE) or None,
+        api_key=environ.get(API_KEY) or None,
     )
 
 

@@ -2,7 +2,7 @@
 
 `--lose 50` loses every fiftieth notification, `--double 50` delivers it twice, `--swap 50` delivers it and the next one
 under each other's ids, `--invent 50` delivers another one that nobody asked for, `--mangle 50` delivers it once more
-with its message damaged; `--refuse 50` answers every fiftieth request with 503.
+with its message damaged; `--refuse 50` answers every fiftieth request with 503, `--key K` each without it with 401.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from infra.local.http_server import Request, Response, json_response, listen, un
 class Pipeline:
     """Counts, accepts, delivers."""
 
-    def __init__(self, **every: int) -> None:
-        self._every = every
+    def __init__(self, key: str | None, **every: int) -> None:
+        self._key, self._every = key, every
         self._requests = self._notifications = 0
         self._held: tuple[str, dict[str, str]] | None = None  # to be swapped
         self._queues: dict[int, asyncio.Queue[bytes]] = {}
@@ -27,6 +27,12 @@ class Pipeline:
 
     def handle(self, request: Request) -> Response:
         """Answer one request."""
+        if (
+            self._key
+            and request.path != "/health/ready"
+            and request.headers.get("authorization") != f"Bearer {self._key}"
+        ):
+            return json_response({}, status=401)
         if request.method != "POST":
             return json_response({"status": "ok"})
         self._requests += 1
@@ -78,9 +84,9 @@ class Pipeline:
             await reader.readexactly(2 if b" 200 " in head else 0)
 
 
-async def serve(port: int, **every: int) -> None:
+async def serve(port: int, key: str | None, **every: int) -> None:
     """Serve until SIGTERM."""
-    async with await listen(Pipeline(**every).handle, host="127.0.0.1", port=port):
+    async with await listen(Pipeline(key, **every).handle, host="127.0.0.1", port=port):
         await until_stopped()
 
 
@@ -92,9 +98,10 @@ async def serve(port: int, **every: int) -> None:
 @click.option("--invent", type=int, default=0)
 @click.option("--mangle", type=int, default=0)
 @click.option("--refuse", type=int, default=0)
-def main(port: int, **every: int) -> None:
+@click.option("--key")
+def main(port: int, key: str | None, **every: int) -> None:
     """Serve."""
-    asyncio.run(serve(port, **every))
+    asyncio.run(serve(port, key, **every))
 
 
 if __name__ == "__main__":

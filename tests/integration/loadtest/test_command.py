@@ -154,6 +154,27 @@ def test_a_target_that_does_not_answer_is_refused_before_the_start(
     assert not (tmp_path / "reports").exists()
 
 
+@pytest.mark.parametrize("key", ["", "nk_live_another", "nk_live_ä"])
+def test_a_target_that_does_not_know_the_key_is_refused_before_the_start(
+    start: Start, tmp_path: Path, key: str
+) -> None:
+    """Every request would be refused."""
+    environ = {**os.environ, "TARGET_URL": start("--key=nk_live_x"), "TARGET_API_KEY": key}
+    command = arguments(tmp_path / "reports", 2)
+    done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "  TARGET_API_KEY: the API answers 401; expected an API key of the scope send" in done.stderr
+    assert "another" not in done.stderr
+
+
+def test_a_target_that_knows_the_key_is_loaded(start: Start, tmp_path: Path) -> None:
+    """It is sent with each request."""
+    code, output, _ = run(start("--key=nk_live_x"), tmp_path, TARGET_API_KEY="nk_live_x")
+
+    assert code == 0, output
+
+
 def test_a_target_whose_parts_all_answer_is_loaded(start: Start, database: Database, tmp_path: Path) -> None:
     """Its database is asked, and is found to be the pipeline's."""
     url = start()

@@ -69,6 +69,7 @@ def test_a_database_that_makes_no_sense_is_refused_without_its_password(
 ) -> None:
     """Whatever the parser quotes of it."""
     monkeypatch.setattr(elsewhere, "answers_ok", lambda _, timeout_s: timeout_s > 0)
+    monkeypatch.setattr(elsewhere, "_is_known", lambda *_: True)
 
     ended = invoke("run", "smoke", TARGET_URL="http://x", SINK_SMTP_PORT="25", TARGET_DATABASE_URL=database)
 
