@@ -3,11 +3,15 @@
 Loaded by schemathesis in a process of its own (SCHEMATHESIS_HOOKS), which is why nothing else imports it.
 """
 
+import itertools
 import json
 import os
+import re
 from typing import Any, Final
 
 import schemathesis
+
+from api_service.idempotency import HEADER, KEY
 
 BEYOND_A_SCHEMA: Final = {
     "before_schedule": "compares two instants",
@@ -30,6 +34,7 @@ BEYOND_A_SCHEMA: Final = {
     "invalid_cursor": "an opaque value that another answer has given out",
     "invalid_domain": "IDNA, of which no format is the whole",
     "invalid_sender": "an address, or a name with an address",
+    "sender:too_long": "its address has less room than it has with a name",
     "unknown_endpoint": "what the tenant has made",
     "unverified_domain": "what the tenant has shown to be its own",
     "common_password": "rules and a list of words",
@@ -44,15 +49,23 @@ BEYOND_A_SCHEMA: Final = {
 }
 _CANCELS: Final = "DELETE /api/v1/notifications/"
 """An alias of cancel: the notification is there to be looked at afterwards, as cancelled."""
+_LONG: Final = 200  # so that those at their bound stay what they are
+_NUMBERS: Final = itertools.count(1)
 OWN_KEY: Final = os.environ.get("FUZZ_OWN_KEY")
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Leave the caller its own key: a turn that revokes it, or has its secret changed, sees nothing but 401."""
+    """Leave the caller its own key, and let most requests with an Idempotency-Key have one of their own.
+
+    A turn that revokes its key, or has its secret changed, sees nothing but 401; and nearly all would be repeats.
+    """
     del context, kwargs
     if OWN_KEY and case.method == "POST" and case.path_parameters.get("key_id") == OWN_KEY:
         case.path_parameters["key_id"] = "0" * len(OWN_KEY)
+    key = case.headers.get(HEADER)
+    if isinstance(key, str) and len(key) < _LONG and re.fullmatch(KEY, key) and (number := next(_NUMBERS)) % 10:
+        case.headers[HEADER] = f"{key}-{os.getpid()}-{number}"
 
 
 @schemathesis.hook
@@ -71,5 +84,10 @@ def codes_of(body: bytes) -> set[str]:
     except ValueError:
         return {"no problem"}
     errors = problem.get("errors") or [problem]
-    coded = [(f"{error.get('parameter')}:{error.get('code')}", str(error.get("code"))) for error in errors]
-    return {one if one in BEYOND_A_SCHEMA else code for one, code in coded}
+    coded = [(_name_of(error), str(error.get("code"))) for error in errors]
+    return {f"{name}:{code}" if f"{name}:{code}" in BEYOND_A_SCHEMA else code for name, code in coded}
+
+
+def _name_of(error: dict[str, Any]) -> str:
+    """Return the name of a parameter, or of the field that a pointer leads to."""
+    return str(error.get("parameter") or error.get("pointer", "")).rpartition("/")[2]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz.api import ApiFuzzed, log_lines, read_log, read_report
+from tests.fuzz.hooks import BEYOND_A_SCHEMA, codes_of
 from tests.fuzz.parsers import TARGETS, Target
 from tests.fuzz.running import fuzz, fuzz_all
 
@@ -106,3 +107,24 @@ def test_whatever_is_not_a_whole_run_without_failures_is_a_finding(
     read_report(found, tmp_path / "report.json", code, tmp_path / "output.txt")
 
     assert len(found.findings) == findings
+
+
+@pytest.mark.parametrize(
+    ("errors", "codes"),
+    [
+        ([{"pointer": "/scheduled_for", "code": "in_the_past"}], {"in_the_past"}),
+        ([{"pointer": "/3/sender", "code": "too_long"}], {"sender:too_long"}),
+        ([{"pointer": "/sender", "code": "too_long"}, {"pointer": "/message", "code": "too_long"}], None),
+        ([{"parameter": "recipient", "code": "invalid"}], {"recipient:invalid"}),
+        ([{"parameter": "status", "code": "invalid"}], None),
+        ([], None),
+    ],
+)
+def test_a_refusal_is_put_aside_where_all_of_its_codes_have_a_reason(
+    errors: list[dict[str, str]], codes: set[str] | None
+) -> None:
+    """A problem without errors counts by its own code."""
+    found = codes_of(json.dumps({"code": "validation_failed", "errors": errors}).encode())
+
+    assert (found <= BEYOND_A_SCHEMA.keys()) is (codes is not None)
+    assert codes is None or found == codes
