@@ -101,7 +101,7 @@ LIST_KEYS: Final[dict[str, Any]] = {
 CREATE_KEY: Final[dict[str, Any]] = {
     "requestBody": _body("NewKey", {"name": "shop", "scopes": ["send", "read"]}),
     "responses": {"201": answer("Made. Its secret is shown here, and never again.", "MadeApiKey", _MADE_KEY, _LOCATION)}
-    | problems(*BODY),
+    | problems(*BODY, "invalid_header"),
 }
 SHOW_KEY: Final[dict[str, Any]] = {
     "responses": {"200": answer("The key, without its secret.", "ApiKey", _KEY)} | problems(*ANY, "not_found")
@@ -121,5 +121,5 @@ ROTATE_KEY: Final[dict[str, Any]] = {
             "Its new secret, shown here and never again.", "MadeApiKey", _MADE_KEY | {"previous_expires_at": AT}
         )
     }
-    | problems(*BODY, "not_found", "wrong_state"),
+    | problems(*BODY, "not_found", "wrong_state", "invalid_header"),
 }

@@ -19,6 +19,7 @@ from api_service.callers import Scope
 from api_service.identity_representations import API_KEYS_PATH, key_noted, key_path, key_shown
 from api_service.problems import Problem
 from api_service.responses import json_response
+from api_service.routes.endpoints import refuse_key
 from api_service.routing import Routes
 from api_service.services import caller, cursors, in_tenant, tenant_id
 from shared.db import api_keys
@@ -56,8 +57,10 @@ def _as_uuid(key_id: str) -> UUID:
 def create() -> Response:
     """Make a key that may do no more than its maker: it has no other scopes, lasts no longer, and has the same limits.
 
-    The answer shows the key itself, once. Without an answer, look for it in the list and revoke it.
+    The answer shows the key itself, once; so it takes no Idempotency-Key and refuses one. Without an answer, look for
+    it in the list and revoke it.
     """
+    refuse_key()
     said = bodies.load(schemas.NEW_KEY, bodies.read_json())
     _refuse_more_than_ones_own(said["scopes"], said.get("expires_at"), caller().limits)
     made = made_keys.make()
@@ -142,8 +145,10 @@ def revoke(key_id: str) -> Response:
 def rotate(key_id: str) -> Response:
     """Give a key another secret; the one it had is accepted too for an hour, or for overlap_s.
 
-    It keeps its id, name, scopes and expiry. A second rotation ends the overlap of the first.
+    It keeps its id, name, scopes and expiry. A second rotation ends the overlap of the first: it takes no
+    Idempotency-Key and refuses one. After 503, or no answer, see by previous_expires_at whether it was done.
     """
+    refuse_key()
     _require_id(key_id)
     body = bodies.read_optional_json()
     overlap_s = bodies.load(schemas.ROTATE_KEY, {} if body is None else body)["overlap_s"]

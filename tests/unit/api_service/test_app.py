@@ -266,10 +266,17 @@ def test_a_503_says_how_to_repeat_this_very_request(
     assert words in answer["detail"]
 
 
-def test_a_bulk_retry_refuses_an_idempotency_key(client: FlaskClient) -> None:
-    """Taken in silence it would promise that a repeat starts no second one."""
-    body = {"filter": {"reason": "http_503"}, "dry_run": False}
-    response = client.post("/api/v1/dead-letters/retry", json=body, headers={"Idempotency-Key": "k"})
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/dead-letters/retry", {"filter": {"reason": "http_503"}, "dry_run": False}),
+        ("/api/v1/api-keys", {"name": "till", "scopes": ["send"]}),
+        ("/api/v1/api-keys/0123456789abcdef/rotate", {"overlap_s": 60}),
+    ],
+)
+def test_what_cannot_be_repeated_refuses_an_idempotency_key(client: FlaskClient, path: str, body: Any) -> None:
+    """Taken in silence it would promise that a repeat starts no second one, makes no second key, ends no overlap."""
+    response = client.post(path, json=body, headers={"Idempotency-Key": "k"})
 
     answer = problem(response, 400, "invalid_header")
     assert [(error["header"], error["code"]) for error in answer["errors"]] == [
