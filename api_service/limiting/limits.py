@@ -118,6 +118,9 @@ class Limits:
                 "Retry-After": str(wait),
                 "RateLimit-Policy": f'"{Subject.QUOTA}";q={caller.daily_quota};w={_DAY_S}',
                 "RateLimit": f'"{Subject.QUOTA}";r=0;t={wait}',
+                "X-RateLimit-Limit": str(caller.daily_quota),
+                "X-RateLimit-Remaining": "0",
+                "X-RateLimit-Reset": str(int(now) + wait),
             },
             extra={"violated-policies": [Subject.QUOTA], "retry_after_s": wait},
         )

@@ -36,6 +36,7 @@ CALLERS = {
 }
 FRONT, BEHIND = "application/json", "application/json;charset=utf-8"
 """What is served in front of Flask, and what by it."""
+LEFT = ("RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
 
 class Gate:
@@ -214,8 +215,14 @@ def test_a_quota_counts_the_items_of_batches(client: FlaskClient, table: Table, 
     assert table.rows == QUOTA
     refused = send(client, "c1")
     assert problem(refused, 429, "quota_used_up")["violated-policies"] == ["quota"]
-    assert refused.headers.getlist("RateLimit") == [f'"quota";r=0;t={refused.headers["Retry-After"]}']
-    clock.now += int(refused.headers["Retry-After"])
+    wait = int(refused.headers["Retry-After"])
+    assert {name: refused.headers.getlist(name) for name in LEFT} == {
+        "RateLimit": [f'"quota";r=0;t={wait}'],
+        "X-RateLimit-Limit": [str(QUOTA)],
+        "X-RateLimit-Remaining": ["0"],
+        "X-RateLimit-Reset": [str(int(clock.now) + wait)],
+    }
+    clock.now += wait
     assert send(client, "c1").status_code == 202
 
 
