@@ -36,7 +36,8 @@ such header take none: repeat a GET; where something is changed look first, then
 Callers are limited. RateLimit-Policy says to how many requests in how many seconds, RateLimit and X-RateLimit-* what is
 left of the limit that has least; a 429 says in Retry-After when the next one is served, and which limit it was.
 
-A request has 15 seconds to arrive, head and body, or it is answered 408: over slow lines send smaller batches."""
+A request has 15 seconds to arrive, head and body, or it is answered 408: over slow lines send smaller batches. A body
+of which nothing comes for 10 seconds is answered 408 then."""
 
 
 _SECURITY: Final = {

@@ -11,6 +11,8 @@ from flask import Flask
 from api_service import documents, schemas
 from api_service.documenting import example_problem
 from api_service.problems import PROBLEMS
+from api_service.server import STALLED_AFTER_S
+from api_service.worker import READ_WITHIN_S
 
 
 @pytest.fixture
@@ -89,6 +91,13 @@ def test_every_operation_says_how_it_is_refused_in_front_of_the_application(docu
         if operation.get("security"):
             wanted |= {"401", "403", "429"}
         assert wanted <= operation["responses"].keys(), (method, path)
+
+
+def test_the_deadlines_of_a_request_are_those_it_has(document: dict[str, Any]) -> None:
+    """A client that is told of fifteen seconds does not understand a 408 after ten."""
+    said = re.findall(r"(\d+) seconds", document["info"]["description"].replace("\n", " "))
+
+    assert [float(seconds) for seconds in said] == [READ_WITHIN_S, STALLED_AFTER_S]
 
 
 def test_the_examples_of_problems_are_problems(document: dict[str, Any]) -> None:
