@@ -18,3 +18,10 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
     """Return a JSON response; bytes are taken for JSON already."""
     body = value if isinstance(value, bytes) else dumps(value)
     return Response(body, status, headers=dict(headers or {}), content_type="application/json")
+
+
+def no_content() -> Response:
+    """Return 204. What has no body has no media type (RFC 9110, section 8.3); Flask would name its own, HTML."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response

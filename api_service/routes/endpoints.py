@@ -17,7 +17,7 @@ from api_service.faults import Fault
 from api_service.idempotency import HEADER, keyed_request
 from api_service.problems import ParameterFault, Problem
 from api_service.representations import ENDPOINTS_PATH, endpoint_detail, endpoint_path, endpoint_summary
-from api_service.responses import json_response
+from api_service.responses import json_response, no_content
 from api_service.routes.dead_letters import read_decision
 from api_service.routes.notifications import answered, replay_or_refuse
 from api_service.routing import Routes
@@ -184,7 +184,7 @@ def delete(endpoint: str) -> Response:
         return None, Change(Action.ENDPOINT_DELETED, one.name, _noted(one))
 
     audited(remove, repeatable=False)
-    return Response(status=204)
+    return no_content()
 
 
 @routes.add("POST", f"{_ONE}/disable", scope=Scope.ADMIN, doc=endpoint_documents.DISABLE)

@@ -13,7 +13,7 @@ from api_service.callers import Scope
 from api_service.faults import Fault, FaultyValueError, FieldFault
 from api_service.problems import RETRY_AFTER_S, Problem, invalid
 from api_service.representations import SENDER_DOMAINS_PATH
-from api_service.responses import json_response
+from api_service.responses import json_response, no_content
 from api_service.routing import Routes
 from api_service.services import in_tenant, services, tenant_id
 from api_service.txt_records import LookupFailedError, txt_records
@@ -135,4 +135,4 @@ def delete(domain: str) -> Response:
         return None, Change(Action.SENDER_DOMAIN_DELETED, wanted, was, None)
 
     audited(remove)
-    return Response(status=204)
+    return no_content()

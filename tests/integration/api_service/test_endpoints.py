@@ -305,6 +305,7 @@ def test_deleted_is_unknown_and_what_was_held_goes_on_to_fail(client: FlaskClien
     first, again = client.delete(one["href"]), client.delete(one["href"])
 
     assert (first.status_code, first.data, again.status_code) == (204, b"", 404)
+    assert "Content-Type" not in first.headers
     assert client.get(one["href"]).status_code == 404
     with database.connect() as conn:
         assert suppressions.resume_held(conn, limit=10) == 1
