@@ -7,8 +7,10 @@
     GET /received          the last deliveries, newest first: ?path= ?id= ?limit= · DELETE /received forgets them
     GET /ids[?path=]       the ids of all notifications accepted, one a line
     GET /stats[?path=]     totals, and the notifications accepted more than once
+    POST /secrets          {"secret": "whsec_…"}: one more to verify with, such as an endpoint's; the whole answer that
+                           made it will do. Kept in memory only
 
-Secrets are read from WEBHOOK_SECRETS (one or more `whsec_…`, comma); without them signatures are not checked.
+Secrets are read from WEBHOOK_SECRETS (one or more `whsec_…`, comma); without any signatures are not checked.
 """
 
 import asyncio
@@ -123,6 +125,7 @@ class Receiver:
             ("DELETE", "/received"): self._forget_received,
             ("GET", "/ids"): self._list_ids,
             ("GET", "/stats"): self._stats,
+            ("POST", "/secrets"): self._add_secret,
             ("GET", "/health/ready"): lambda _: json_response({"status": "ok"}),
         }
 
@@ -205,6 +208,17 @@ class Receiver:
     def _forget_received(self, _: Request) -> Response:
         self._forget()
         return json_response({"ok": True})
+
+    def _add_secret(self, request: Request) -> Response:
+        try:
+            given = as_object(request.json()).get("secret")
+            added = read_secrets(given) if isinstance(given, str) else []
+        except ValueError as error:
+            return problem(400, str(error))
+        if not added:
+            return problem(400, 'expected {"secret": "whsec_…"}')
+        self._secrets += [secret for secret in added if secret not in self._secrets]
+        return json_response({"secrets": len(self._secrets)})
 
     def _list_ids(self, request: Request) -> Response:
         return Response(200, "\n".join(self._tally_of(request).ids()).encode(), "text/plain")

@@ -1,4 +1,4 @@
-"""The README's commands do what it says, as they are printed."""
+"""The commands of the README, and of the page about endpoints, do what is said there, as they are printed."""
 
 import os
 import re
@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Client
+from tests.e2e.conftest import Client, until
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
 COMMANDS: list[str] = re.findall(r"(?ms)^```bash\n(.+?)^```", README)
 
 
 def run(client: Client, command: str) -> str:
     """Run a command line against the stack; an answer of 4xx or 5xx fails it."""
     at_port = command.replace("http://localhost:8080", client.stack.urls["api"])
+    at_port = re.sub(r"http://(?:localhost|127\.0\.0\.1):9000", client.stack.urls["receiver"], at_port)
     script = f"set -e; curl() {{ command curl --silent --show-error --fail --noproxy '*' \"$@\"; }}\n{at_port}"
     environ = {**os.environ, "KEY": client.stack.api_key}
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False, env=environ)
@@ -44,6 +46,22 @@ def test_every_command_of_the_readme_works(client: Client) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_the_commands_about_endpoints_lead_to_signed_deliveries(client: Client) -> None:
+    """Pasted one after another into one shell: both notifications reach a receiver that verifies them."""
+    page = (ROOT / "docs" / "endpoints.md").read_text()
+    said = run(client, "".join(re.findall(r"(?ms)^```bash\n(.+?)^```", page)))
+
+    until(
+        lambda: len(client.receiver("/received", path="/hooks/orders")["data"]) == 2,
+        timeout_s=20, what="the deliveries",
+    )  # fmt: skip
+    received = client.receiver("/received", path="/hooks/orders")["data"]
+    assert {(one["signature"], one["outcome"]) for one in received} == {("ok", "200")}
+    assert len(re.findall(r"HTTP/1.1 202 ", said)) == 2
+    assert '"secrets": 3' in said
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
 def test_without_the_key_the_answer_says_what_is_missing(client: Client) -> None:
     """401, in words that a stranger can act on."""
     command = COMMANDS[0].replace("http://localhost:8080", client.stack.urls["api"])
@@ -59,7 +77,7 @@ def test_without_the_key_the_answer_says_what_is_missing(client: Client) -> None
 
 def test_the_readme_names_only_targets_and_pages_there_are(client: Client) -> None:
     """`make` targets, and what is served at the paths of the table."""
-    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"(?m)^([a-z0-9_-]+):", makefile))
 
     assert set(re.findall(r"make ([a-z-]+)", README)) - targets == set()

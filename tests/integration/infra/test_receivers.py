@@ -195,6 +195,22 @@ def test_a_signed_webhook_is_taken_and_a_forged_one_is_not(receiver: httpx.Clien
     assert (stats["accepted"], stats["wrong_signatures"]) == (1, 1)
 
 
+def test_a_receiver_is_told_the_secret_of_an_endpoint(receiver: httpx.Client) -> None:
+    """By the answer that showed it, as curl sends it; what is no secret is refused and not repeated."""
+    secret = "whsec_" + base64.b64encode(b"e" * 32).decode()
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    before = deliver(receiver, "x", "n1", secret=secret)
+    told = receiver.post("/secrets", content=f'{{"id": "ep_1", "secret": "{secret}"}}', headers=form)
+    after = [deliver(receiver, "x", "n1", secret=known) for known in (secret, SECRET)]
+    refused = [receiver.post("/secrets", content=body) for body in ('{"secret": null}', '{"secret": "whsec_*"}', "no")]
+
+    assert (before.status_code, told.status_code, told.json()) == (401, 200, {"secrets": 2})
+    assert [answer.status_code for answer in after] == [200, 200]
+    assert [answer.status_code for answer in refused] == [400] * 3
+    assert "whsec_*" not in refused[1].text
+
+
 def test_deliveries_are_counted_by_path_and_id(receiver: httpx.Client) -> None:
     """Duplicates are those accepted twice; the ids can be had."""
     for hook, notification_id in [("x", "n1"), ("x", "n1"), ("x", "n2"), ("y", "n3")]:
