@@ -107,6 +107,16 @@ def test_files_and_names_on_a_page_exist(page: Path) -> None:
             assert resolves(text), text
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_command_on_a_page_says_who_calls_by_itself(page: Path) -> None:
+    """Pasted alone, or after any other: no page redefines curl, and none leaves the key to a function."""
+    text = page.read_text()
+    commands = re.findall(r"(?m)^ *(?:\w+=\$\()?(curl (?:.*\\\n)*.*)$", text)
+
+    assert "curl()" not in text
+    assert [one for one in commands if re.search(r":8080/(?:api|auth)/", one) and "$KEY" not in one] == []
+
+
 def resolves(dotted: str) -> bool:
     """Say whether a dotted name is a module, or something in one."""
     try:
