@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 from psycopg import Connection
 
-from api_service.admin.session import as_json, session, tell
+from api_service.admin.session import as_json, found, session, tell
 from api_service.admin.tenants import TENANT
 from api_service.identity_representations import key_shown, user_shown
 from shared.db import api_keys, tenants, users
@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 def list_(what: str, tenant: str | None, as_json: bool) -> None:
     """List tenants, keys or users."""
     with session() as conn:
-        of = [one for one in tenants.list_all(conn) if tenant in (None, one.id)]
+        of = tenants.list_all(conn) if tenant is None else [found(tenants.find(conn, tenant), f"tenant {tenant}")]
         rows = [asdict(one) for one in of] if what == "tenants" else _rows(conn, what, [one.id for one in of])
     tell({"data": rows}, _table(rows, _COLUMNS[what]), in_json=as_json)
 

@@ -252,6 +252,7 @@ def test_an_import_with_a_fault_imports_nobody(
     [
         (["create-key", "--tenant", "nobody", "--name", "x"], 1),
         (["suspend", "nobody"], 1),
+        *((["list", what, "--tenant", "nobody"], 1) for what in ("tenants", "keys", "users")),
         (["revoke-key", "0" * 16], 1),
         (["create-tenant", "No Tenant"], 2),
         (["revoke-key", "nonsense"], 2),
