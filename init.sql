@@ -281,10 +281,13 @@ CREATE TABLE IF NOT EXISTS suppressions (
 );
 CREATE INDEX IF NOT EXISTS suppressions_listed ON suppressions (tenant_id, created_at, id);
 CREATE INDEX IF NOT EXISTS suppressions_lifted ON suppressions (id) WHERE lifted_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS suppressions_endpoints ON suppressions (id)
+  WHERE lifted_at IS NULL AND channel = 'webhook' AND starts_with(recipient, 'ep_');
 COMMENT ON TABLE suppressions IS 'Recipients nothing is sent to until the row is lifted: an endpoint that is gone, an address a mail server refused for good, or a person''s word.';
 COMMENT ON COLUMN suppressions.notification_id IS 'The notification whose failure led to it.';
 COMMENT ON COLUMN suppressions.detail IS 'The failure''s reason, such as http_410, or a person''s note.';
 COMMENT ON INDEX suppressions_listed IS 'Listing a tenant''s suppressions, newest first.';
+COMMENT ON INDEX suppressions_endpoints IS 'The upkeep''s question: which endpoints that are disabled were deleted?';
 COMMENT ON INDEX suppressions_lifted IS 'The upkeep''s question: whose held notifications may go on?';
 
 CREATE TABLE IF NOT EXISTS outbox_held (
@@ -779,6 +782,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON dlq_messages, ordering_queue, ordering_t
 GRANT SELECT, INSERT, UPDATE, DELETE ON audit_marks, audit_books, audit_open TO notify_relay;
 GRANT SELECT, DELETE ON dlq_actions TO notify_relay;
 GRANT SELECT ON dlq_retries, suppressions, audit_log, audit_head TO notify_relay;
+GRANT UPDATE (lifted_at, lifted_by) ON suppressions TO notify_relay;
+GRANT SELECT (id, tenant_id, deleted_at) ON endpoints TO notify_relay;
 
 GRANT SELECT, UPDATE (status, attempt, updated_at) ON notifications TO notify_delivery;
 GRANT SELECT, INSERT, UPDATE, DELETE ON delivery_attempts, ordering_queue, ordering_turns TO notify_delivery;

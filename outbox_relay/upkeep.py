@@ -117,6 +117,7 @@ class Upkeep:
         self._tasks = [
             Task("promote", 0.1, lambda conn: outbox.promote_due(conn, limit=_CHUNK)),
             Task("end_leases", 1.0, self._end_leases),
+            Task("lift_deleted", 5.0, lambda conn: suppressions.lift_deleted(conn, limit=_CHUNK)),
             Task("resume_held", 1.0, lambda conn: suppressions.resume_held(conn, limit=_CHUNK)),
             Task("gauges", 5.0, self._measure),
             Task("sweep", 1.0, self._sweep),

@@ -23,7 +23,7 @@ from api_service.routes.notifications import answered, replay_or_refuse
 from api_service.routing import Routes
 from api_service.schemas import StrictSchema
 from api_service.sending import answer_to
-from api_service.services import cursors, decider, in_tenant, origin, services, tenant_id
+from api_service.services import cursors, in_tenant, origin, services, tenant_id
 from shared.db import endpoints, signing_secrets, suppressions
 from shared.db.endpoints import Endpoint, NewEndpoint
 from shared.endpoints import endpoint_id
@@ -170,17 +170,14 @@ def change(endpoint: str) -> Response:
 def delete(endpoint: str) -> Response:
     """Delete an endpoint for good, with its secrets: within five seconds nothing is sent to it any more.
 
-    What waits for it fails as endpoint_deleted, what was held for it too.
+    What waits for it fails as endpoint_deleted; what is held for it stays held for half a minute, and fails then.
     """
     id_ = wanted(endpoint)
-    by = decider(None)
 
     def remove(conn: Connection[Any]) -> tuple[None, Change]:
         one = find_locked(conn, id_)
         endpoints.delete(conn, id_, tenant_id=tenant_id())
         signing_secrets.delete(conn, tenant_id=tenant_id(), endpoint_id=id_)
-        if one.suppression_id:
-            suppressions.lift(conn, one.suppression_id, tenant_id=tenant_id(), by=by)
         return None, Change(Action.ENDPOINT_DELETED, one.name, _noted(one))
 
     audited(remove, repeatable=False)

@@ -140,8 +140,8 @@ def change(conn: Connection[Any], to: NewEndpoint, *, keeps_headers: bool) -> No
 def delete(conn: Connection[Any], endpoint_id: UUID, *, tenant_id: str) -> None:
     """Delete an endpoint: its row stays, without anything secret, so that its name is never another's.
 
-    What waits for it, or comes for it, fails. Its suppression is shared.db.suppressions' to lift, its secrets
-    shared.db.signing_secrets' to delete, in the same transaction.
+    What waits for it, or comes for it, fails. A suppression of it stays until nobody takes it for what it was: see
+    shared.db.suppressions.lift_deleted. Its secrets are shared.db.signing_secrets' to delete, in the same transaction.
     """
     query = """
         UPDATE endpoints SET deleted_at = now(), updated_at = now(), sealed_headers = NULL

@@ -50,6 +50,9 @@ class Filter:
     before: tuple[datetime, UUID] | None = None
 
 
+DELETED_FOR_S: Final = 20.0
+"""What a consumer knows of an endpoint is five seconds old at most; the rest is for a delete that commits late."""
+
 _COLUMNS: Final[LiteralString] = """id, tenant_id, channel, recipient, reason, detail, notification_id, created_by,
     created_at, lifted_at, lifted_by"""
 
@@ -137,6 +140,25 @@ def held_count(conn: Connection[Any], suppression_id: UUID, *, at_most: int) -> 
               JOIN notifications n ON n.id = h.notification_id AND n.status = 'suppressed' LIMIT %(at_most)s) held
     """
     return int(conn.execute(query, {"id": suppression_id, "at_most": at_most}).fetchall()[0][0])
+
+
+def lift_deleted(conn: Connection[Any], *, limit: int) -> int:
+    """Lift the suppressions of endpoints that were deleted DELETED_FOR_S ago; return how many.
+
+    What was held goes on then, and fails as `endpoint_deleted`: by now every consumer knows. One that a 410 made after
+    the delete ends here too. Safe to repeat; rows another session holds are skipped.
+    """
+    query = """
+        UPDATE suppressions SET lifted_at = now(), lifted_by = 'outbox_relay'
+         WHERE id IN (
+               SELECT s.id FROM suppressions s
+                 JOIN endpoints e ON e.tenant_id = s.tenant_id AND e.id =
+                      CASE WHEN s.recipient ~ '^ep_[0-9a-f]{32}$' THEN substr(s.recipient, 4)::uuid END
+                WHERE s.lifted_at IS NULL AND s.channel = 'webhook' AND starts_with(s.recipient, 'ep_')
+                  AND e.deleted_at < now() - %(deleted_for_s)s * interval '1 second'
+                LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED)
+    """
+    return conn.execute(query, {"deleted_for_s": DELETED_FOR_S, "limit": limit}).rowcount
 
 
 def resume_held(conn: Connection[Any], *, limit: int) -> int:

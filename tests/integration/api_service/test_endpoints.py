@@ -296,10 +296,10 @@ def test_one_that_answered_410_says_so(client: FlaskClient, database: Database) 
 
 
 def test_deleted_is_unknown_and_what_was_held_goes_on_to_fail(client: FlaskClient, database: Database) -> None:
-    """Nothing secret of it stays; its name is never another's."""
+    """Nothing secret of it stays; its name is never another's; nothing goes on while a consumer may know its URL."""
     one = made(client, headers={"Authorization": "Bearer hush"})
     client.post(f"{one['href']}/disable")
-    id_ = accepted(client, {"channel": "webhook", "endpoint": one["id"]})
+    id_, on_its_way = (accepted(client, {"channel": "webhook", "endpoint": one["id"]}) for _ in range(2))
     claim(database, [id_])
 
     first, again = client.delete(one["href"]), client.delete(one["href"])
@@ -307,8 +307,11 @@ def test_deleted_is_unknown_and_what_was_held_goes_on_to_fail(client: FlaskClien
     assert (first.status_code, first.data, again.status_code) == (204, b"", 404)
     assert "Content-Type" not in first.headers
     assert client.get(one["href"]).status_code == 404
+    claim(database, [on_its_way])
     with database.connect() as conn:
-        assert suppressions.resume_held(conn, limit=10) == 1
+        assert (suppressions.lift_deleted(conn, limit=10), suppressions.resume_held(conn, limit=10)) == (0, 0)
+        conn.execute("UPDATE endpoints SET deleted_at = deleted_at - interval '20 s'")
+        assert (suppressions.lift_deleted(conn, limit=10), suppressions.resume_held(conn, limit=10)) == (1, 2)
         assert conn.execute("SELECT count(*) FROM signing_secrets").fetchone() == (0,)
         assert conn.execute("SELECT sealed_headers, deleted_at IS NULL FROM endpoints").fetchall() == [(None, False)]
     assert body_of(client.get(f"{NOTIFICATIONS}/{id_}"))["status"] == "pending"

@@ -1,8 +1,11 @@
 """Endpoints as they stand in PostgreSQL, delivered to by a running consumer."""
 
+import asyncio
 import base64
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -12,9 +15,9 @@ import orjson
 import pytest
 import standardwebhooks
 
-from shared.db import outbox
+from shared.db import endpoints, outbox, suppressions
 from shared.key_rings import NamedKey
-from shared.model import uuid7
+from shared.model import Channel, uuid7
 from shared.secrets import Keyring
 from tests.integration.delivery_consumer.parts import Desk, Receiver, running, settings_for
 from tests.integration.delivery_consumer.test_order_and_suppression import relaying
@@ -113,6 +116,77 @@ def test_a_410_suppresses_the_endpoint(desk: Desk, hook: Receiver) -> None:
 
     query = "SELECT tenant_id, channel, recipient, reason FROM suppressions"
     assert desk.conn.execute(query).fetchall() == [("default", "webhook", name, "gone")]
+
+
+@contextlib.contextmanager
+def keeping_up(desk: Desk, **settings: Any) -> Iterator[None]:
+    """Run a relay, the part of its upkeep that lets held ones go on, and two consumers."""
+    stop = threading.Event()
+
+    def upkeep() -> None:
+        with desk.database.connect(autocommit=True) as conn:
+            while not stop.wait(0.2):
+                suppressions.lift_deleted(conn, limit=500)
+                suppressions.resume_held(conn, limit=500)
+
+    thread = threading.Thread(target=upkeep)
+    with relaying(desk), running(settings_for(desk.database, desk.topics, **settings)), \
+         running(settings_for(desk.database, desk.topics, **settings)):  # fmt: skip
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def delete(desk: Desk, name: str) -> None:
+    """Delete as the API does, but as if most of the time had passed that suppressions stay: six seconds are left."""
+    endpoints.delete(desk.conn, UUID(name[3:]), tenant_id="default")
+    desk.conn.execute("UPDATE endpoints SET deleted_at = now() - interval '14 s'")
+
+
+def test_disabled_and_deleted_gets_nothing_of_what_was_held(desk: Desk, hook: Receiver) -> None:
+    """Consumers believe for five seconds that it is there, so long all of it stays held; then it fails."""
+    name = add_endpoint(desk, hook.url)
+    with keeping_up(desk, secrets_keys=KEYS):
+        desk.accept([name] * 8)
+        desk.wait_for(sent=8)
+        suppressions.add(desk.conn, tenant_id="default", channel=Channel.WEBHOOK, recipient=name, by="ann")
+        desk.accept([name] * 8)
+        desk.wait_for(sent=8, suppressed=8)
+        delete(desk, name)
+        desk.accept([name] * 2)
+        desk.wait_for(sent=8, failed=10)
+
+    assert len(hook.requests) == 8
+    assert ("permanent", "endpoint_deleted", 10) in desk.attempts()
+
+
+def test_a_410_after_the_delete_holds_nothing_for_good(desk: Desk, hook: Receiver) -> None:
+    """A call that was under way suppresses what is no more; what waits for it fails all the same."""
+    name = add_endpoint(desk, hook.url)
+    begun, answer = threading.Event(), threading.Event()
+
+    async def gone(_: dict[str, str]) -> bytes:
+        begun.set()
+        while not answer.is_set():
+            await asyncio.sleep(0.05)
+        return b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
+
+    hook.answer = gone
+    with keeping_up(desk, secrets_keys=KEYS):
+        desk.accept([name])
+        assert begun.wait(20)
+        delete(desk, name)
+        answer.set()
+        desk.wait_for(failed=1)
+        desk.accept([name] * 2)
+        desk.wait_for(failed=1, suppressed=2)
+        desk.wait_for(failed=3)
+
+    assert len(hook.requests) == 1
+    assert ("permanent", "endpoint_deleted", 2) in desk.attempts()
 
 
 def test_a_rate_is_kept_by_waiting(desk: Desk, hook: Receiver) -> None:

@@ -9,6 +9,7 @@ from shared.db import accepting, attempts, dlq_messages, notifications, suppress
 from shared.db.accepting import NewNotification
 from shared.db.notifications import Ticket
 from shared.db.suppressions import Filter, Suppression
+from shared.endpoints import endpoint_name
 from shared.model import Channel, Outcome
 from tests.integration.shared.conftest import Conn
 from tests.integration.shared.steps import LEASE_S, OWNER, begin, end, fail_and_track, rows, status_of, tracked
@@ -238,6 +239,26 @@ def test_an_outcome_that_comes_too_late_suppresses_nothing(conn: Conn, new: New)
     end(conn, ticket, Outcome.PERMANENT, suppress="gone")
 
     assert suppressions.list_page(conn, Filter("default"), limit=9) == []
+
+
+def test_of_endpoints_only_those_deleted_some_time_ago_are_lifted(conn: Conn) -> None:
+    """Whoever suppressed them, and when; one that lives, another tenant's, and a URL are left alone."""
+    ids = [uuid4() for _ in range(4)]
+    for id_, age_s in zip(ids, (30, 10, None, 30), strict=True):
+        conn.execute(
+            "INSERT INTO endpoints (id, tenant_id, url, deleted_at)"
+            " VALUES (%s, 'default', 'http://h', now() - %s * interval '1 s')",
+            (id_, age_s),
+        )
+    names = [endpoint_name(id_) for id_ in ids]
+    for name in [*names[:3], "https://example.org/h", "ep_?"]:
+        suppressions.add(conn, tenant_id="default", channel=Channel.WEBHOOK, recipient=name, by="ann")
+    suppressions.add(conn, tenant_id="another", channel=Channel.WEBHOOK, recipient=names[3], by="ann")
+
+    assert [suppressions.lift_deleted(conn, limit=9) for _ in range(2)] == [1, 0]
+
+    lifted = rows(conn, "SELECT recipient, lifted_by FROM suppressions WHERE lifted_at IS NOT NULL")
+    assert lifted == [(names[0], "outbox_relay")]
 
 
 def test_looking_for_what_may_go_on_reads_nothing_that_is_held(conn: Conn) -> None:
