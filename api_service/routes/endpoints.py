@@ -208,9 +208,9 @@ def disable(endpoint: str) -> Response:
 
 @routes.add("POST", f"{_ONE}/resume", scope=Scope.ADMIN, doc=endpoint_documents.RESUME)
 def resume(endpoint: str) -> Response:
-    """Send to an endpoint again, first of all what is held for it, in the order accepted.
+    """Send to an endpoint again, and publish what is held for it, in the order accepted.
 
-    Repeating it changes nothing; held counts what has not gone on yet.
+    It is sent in that order per ordering_key alone. Repeating it changes nothing; held counts what has not gone on yet.
     """
     id_, said = wanted(endpoint), read_decision()
 

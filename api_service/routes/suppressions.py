@@ -99,9 +99,10 @@ def _change(action: Action, one: Suppression | None) -> Change | None:
     doc=suppression_documents.LIFT_SUPPRESSION,
 )
 def lift(suppression_id: UUID) -> Response:
-    """Send to a recipient again, first of all what is held for it, in the order accepted.
+    """Send to a recipient again, and publish what is held for it, in the order accepted.
 
-    The body may be left out. A repeat changes nothing and answers 200 again; held counts what has not gone on yet.
+    It is sent in that order per ordering_key alone. The body may be left out. A repeat changes nothing and answers 200
+    again; held counts what has not gone on yet.
     """
     body = bodies.read_optional_json()
     by = decider(suppression_schemas.load_lift({} if body is None else body)["by"])

@@ -162,7 +162,7 @@ def lift_deleted(conn: Connection[Any], *, limit: int) -> int:
 
 
 def resume_held(conn: Connection[Any], *, limit: int) -> int:
-    """Let held notifications go on whose suppression is lifted, in the order accepted; return how many were let go.
+    """Publish held notifications whose suppression is lifted, in the order accepted; return how many were let go.
 
     Suppressed to pending of the same attempt, which was never begun, with its outbox row, and the dead letter of a
     retry is retrying again: one statement, safe to repeat. Rows another session holds are skipped. What is held for

@@ -252,8 +252,8 @@ def test_a_change_that_says_nothing_is_refused(client: FlaskClient, body: Any, p
     assert [error["pointer"] for error in answer["errors"]] == [pointer]
 
 
-def test_disabled_holds_and_resumed_sends_in_order(client: FlaskClient, database: Database) -> None:
-    """Nothing is lost, nothing overtakes; saying either again changes nothing."""
+def test_disabled_holds_and_resumed_publishes_in_order(client: FlaskClient, database: Database) -> None:
+    """Nothing is lost; saying either again changes nothing."""
     one = made(client)
     asked = {"channel": "webhook", "endpoint": one["id"]}
 
