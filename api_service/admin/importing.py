@@ -37,7 +37,8 @@ def import_users(file: Path, tenant: str, as_json: bool) -> None:
     news, faults = _read(file, tenant)
     if faults:
         more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise NotDoneError(f"nothing is imported, {len(faults)} faults:\n  " + "\n  ".join(faults[:_SHOWN]) + more)
+        count = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
+        raise NotDoneError(f"nothing is imported, {count}:\n  " + "\n  ".join(faults[:_SHOWN]) + more)
     with session() as conn:
         found(tenants.find(conn, tenant), f"tenant {tenant}: create-tenant makes one")
         imported = 0

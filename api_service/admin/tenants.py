@@ -132,8 +132,8 @@ def set_quota(tenant: str, amount: str, as_json: bool) -> None:
         if before != daily_quota:
             was, becomes = {"daily_quota": before}, {"daily_quota": daily_quota}
             note(conn, Action.TENANT_QUOTA_SET, tenant, before=was, after=becomes)
-    told = "any number" if daily_quota is None else f"{daily_quota:,}"
-    tell(asdict(changed), f"Of tenant {tenant} {told} of notifications a day are accepted.", in_json=as_json)
+    told = "any number of" if daily_quota is None else f"at most {daily_quota:,}"
+    tell(asdict(changed), f"Tenant {tenant} may send {told} notifications a day.", in_json=as_json)
 
 
 COMMANDS: Final = (create_tenant, suspend, resume, set_quota)
