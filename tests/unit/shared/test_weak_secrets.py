@@ -126,7 +126,7 @@ def test_random_keys_and_passwords_pass() -> None:
 def test_row_25_a_service_with_the_examples_exits_with_2_and_a_line_for_each(tmp_path: Path) -> None:
     """The whole of docker-compose.yml's defaults, without its switch; with it the permitted ones are named."""
     given = yaml.safe_load(COMPOSE)["services"]["delivery_consumer"]["environment"]
-    values = {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in given.items()}
+    values = {name: re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", value) for name, value in given.items()}
     command = [sys.executable, "-c", "from delivery_consumer.__main__ import main; main()"]
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **values}
 
