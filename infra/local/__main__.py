@@ -1,6 +1,7 @@
 """The local stack from the command line: `python -m infra.local up|down|status|demo`."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,7 +116,7 @@ def refusing(action: Callable[[], T]) -> T:
 
 
 def described(state: State) -> str:
-    """Describe a running stack: addresses, and a request to paste."""
+    """Describe a running stack: addresses, a request to paste, and what its commands need in a shell."""
     urls = state.urls
     notes = "".join(f"\n  {note}" for note in state.notes)
     return f"""
@@ -126,7 +127,17 @@ def described(state: State) -> str:
   Kafka          {urls["kafka"]}
 {notes + chr(10) if notes else ""}
   {request_to_paste(urls["api"], state.api_key)}
+
+  # for notify-admin and notify-audit:
+  {commands_to_paste(state)}
 """
+
+
+def commands_to_paste(state: State) -> str:
+    """Return what has a shell find notify-admin and notify-audit, and these the stack's database and keys."""
+    paths = {"DATABASE_URL": state.urls["postgres"], "SECRETS_KEYS_FILE": state.secrets_keys_file}
+    exports = [f"{name}={shlex.quote(value)}" for name, value in paths.items() if value]
+    return " ".join(["export", f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"', *exports])
 
 
 if __name__ == "__main__":

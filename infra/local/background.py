@@ -39,6 +39,7 @@ class State:
     pid: int
     urls: dict[str, str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
+    secrets_keys_file: str = ""  # empty: the operator's own are used
     error: str = ""
     notes: list[str] = field(default_factory=list)  # what is not where the documentation has it
 
@@ -163,7 +164,8 @@ class Background:
         ports = Ports.choose(environ, documented=True)
         with Stack(self.data_dir, ports, environ=environ) as stack:
             if self._can_be_found(lock):
-                self._write(phase="ready", urls=stack.urls, api_key=stack.api_key, notes=ports.moved(environ))
+                found = {"api_key": stack.api_key, "secrets_keys_file": stack.secrets_keys_file}
+                self._write(phase="ready", urls=stack.urls, notes=ports.moved(environ), **found)
             revival = Revival(stack.processes, lambda line: print(line, flush=True))
             while self._can_be_found(lock):
                 revival.run_once()

@@ -234,6 +234,11 @@ class Stack:
         """The key that this stack's own clients call with. Raises LocalStackError before the services were started."""
         return self._kept("api-key", _not_made)
 
+    @property
+    def secrets_keys_file(self) -> str:
+        """The file with the keys that secrets are sealed with here; empty where the operator's environment has them."""
+        return "" if Environment(self._environ).raw("SECRETS_KEYS") else str(self.data_dir / "secrets-key")
+
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         """A secret that was made once for this data directory."""
         kept = self.data_dir / name

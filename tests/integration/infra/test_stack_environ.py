@@ -17,8 +17,10 @@ def test_a_file_of_the_operators_leads_no_service_away_from_the_stack(tmp_path: 
     stack = Stack(tmp_path / "stack", Ports.choose({}), environ=given, say=lambda _: None)
 
     environ = stack.service_environ()
+    keys = Path(stack.secrets_keys_file).read_text()
     stack.supervisor.close()
 
+    assert environ["SECRETS_KEYS"] == keys
     assert environ["WEBHOOK_SECRETS"] == "whsec_of-the-operator"
     assert (environ["KAFKA_SECURITY_PROTOCOL"], environ["SMTP_CA_FILE"]) == ("plaintext", "kept")
     assert {"WEBHOOK_SECRETS_FILE", "DATABASE_URL_FILE"} & environ.keys() == set()

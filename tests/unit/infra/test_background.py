@@ -125,6 +125,23 @@ def test_the_request_to_paste_goes_where_the_api_is() -> None:
     assert "  8080 was taken, so the API is at 22348.\n" in text
 
 
+def test_what_the_commands_need_is_there_to_paste() -> None:
+    """One line for a shell; keys of the operator's own are in that shell already."""
+    state = State("ready", 7, URLS, api_key="nk_live_1_2", secrets_keys_file="/a dir/secrets-key")
+    shown = ["notify-admin", "$DATABASE_URL", "$SECRETS_KEYS_FILE", "$KEY"]
+    script = "\n".join(line for line in command_line.described(state).splitlines() if "export " in line)
+    script += f"\ncommand -v {shown[0]}\nprintf '%s\\n' " + " ".join(f'"{name}"' for name in shown[1:])
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], capture_output=True, text=True, env={"PATH": "/nowhere"}, check=False
+    )
+
+    beside = str(Path(sys.executable).parent / "notify-admin")
+    assert done.stdout.splitlines()[-3:] == ["postgresql://here", "/a dir/secrets-key", "nk_live_1_2"]
+    assert not Path(beside).exists() or done.stdout.splitlines()[0] == beside
+    assert "SECRETS_KEYS_FILE" not in command_line.described(State("ready", 7, URLS))
+
+
 def test_only_a_port_that_nobody_chose_is_worth_a_word() -> None:
     """What the environment sets is no surprise, nor is a Kafka of one's own."""
     usual = {name: port for name, (_, port) in PORT_VARIABLES.items()}
