@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 from infra.local.background import Background, State
+from infra.local.callers import is_refused
 from infra.local.clients import request_to_paste
 from infra.local.errors import LocalStackError
 from infra.local.readiness import Verdict, verdicts
@@ -67,6 +68,8 @@ def tell_how_it_is(running: str, state: State) -> None:
     for verdict in found:
         say(listed(verdict))
     say(described(state))
+    if state.api_key and is_refused(state.urls["api"], state.api_key):
+        say("The API refuses that key; `python -m infra.local down`, then `up`, makes another.")
     if faulty:
         say(f"What has ended is started again by itself; logs are in {Background().data_dir / 'logs'}.")
         sys.exit(EXIT_NOT_READY)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
+
 from infra.local.errors import LocalStackError
 
 TENANT = "local"
@@ -36,3 +38,13 @@ def make_key(environ: Mapping[str, str], cwd: Path, *, tenant: str = TENANT) -> 
     if done.returncode != 0:
         raise LocalStackError(f"No API key could be made: {done.stderr.strip()}")
     return str(json.loads(done.stdout)["api_key"]["key"])
+
+
+def is_refused(api_url: str, key: str) -> bool:
+    """Say whether the API refuses a key, as after its revocation; not when it cannot tell, or does not answer."""
+    try:
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = httpx.get(f"{api_url}/auth/me", headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 401

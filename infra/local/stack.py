@@ -295,6 +295,10 @@ class Stack:
         for name, variable in SERVICES.items():
             self.services[name].wait_healthy(_ready_url(environ[variable]), timeout_s=_READY_TIMEOUT_S)
             self._ready(name, environ[variable], began)
+        if callers.is_refused(self.urls["api"], self.api_key):  # revoked since the start before this one
+            (self.data_dir / "api-key").unlink()
+            self._kept("api-key", lambda: callers.make_key(environ, self.data_dir))
+            self._say("  The key kept from before is refused; another one was made.")
 
     def _python(self, name: str, module: Sequence[str]) -> ManagedProcess:
         # The working directory is not the clone: a .env made for the containers names their hosts.

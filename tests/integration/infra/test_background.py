@@ -51,11 +51,20 @@ def test_a_stack_in_the_background_from_up_to_down(background: Background) -> No
     third, _ = background.up(fresh=False, say=said.append)
     with Producer(third.urls["api"], api_key=third.api_key) as producer:
         kept = producer.status(accepted)
+        key_id = producer.http.get("/auth/me").json()["id"]
+        producer.http.post(f"/api/v1/api-keys/{key_id}/revoke").raise_for_status()
     pids = [third.pid, *watchdog.descendants(third.pid)]
     ended = [background.down(), background.down()]
 
     assert (kept, ended) == ("sent", [True, False])
     _wait_for(lambda: not any(watchdog.is_alive(pid) for pid in pids))
+
+    fourth, _ = background.up(fresh=False, say=said.append)
+    with Producer(fourth.urls["api"], api_key=fourth.api_key) as producer:
+        still = producer.status(accepted)
+
+    assert fourth.api_key != third.api_key == first.api_key
+    assert still == "sent"
 
 
 @pytest.mark.timeout(300)
