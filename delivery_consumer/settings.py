@@ -120,7 +120,7 @@ def _read_email(env: Environment, *, needed: bool) -> EmailSettings:
     user = env.optional_text("SMTP_USER")
     if user is not None and tls is SmtpTls.OFF:
         env.refuse(
-            "SMTP_TLS", tls, "starttls or tls, since there is an SMTP_USER: off would send its password in clear"
+            "SMTP_TLS", tls.value, "starttls or tls, since there is an SMTP_USER: off would send its password in clear"
         )
     return EmailSettings(
         host=host or "",

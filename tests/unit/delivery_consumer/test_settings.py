@@ -75,7 +75,9 @@ def test_the_number_of_processes_is_a_number(processes: str) -> None:
 
 def test_a_password_is_not_sent_to_the_mail_server_in_clear() -> None:
     """With a login there is TLS; off is for a sink that asks for none."""
-    assert set(faults(SMTP_USER="shop", SMTP_TLS="off")) == {"SMTP_TLS"}
+    in_clear = faults(SMTP_USER="shop", SMTP_TLS="off")
+    assert set(in_clear) == {"SMTP_TLS"}
+    assert in_clear["SMTP_TLS"].startswith("SMTP_TLS: 'off'; expected starttls or tls")
     assert faults(SMTP_USER="shop", SMTP_PASS="9f8a7b") == {}
     assert set(faults(SMTP_USER="shop", SMTP_PASS="shop")) == {"SMTP_PASS"}
 
