@@ -59,7 +59,7 @@ class _Refusal(NamedTuple):
 _HOW: Final = "send an API key, as in Authorization: Bearer nk_live_...; notify-admin create-key makes one"
 _NOTHING_SAID: Final = _Refusal("nothing_said", "unauthorized", _HOW)
 _OTHER_SCHEME: Final = _Refusal("other_scheme", "unauthorized", _HOW)
-_TWICE: Final = _Refusal("said_twice", "unauthorized", "send Authorization or X-API-Key, not both")
+_TWICE: Final = _Refusal("said_twice", "unauthorized", "say who you are once, in Authorization or in X-API-Key")
 _NO_KEY: Final = _Refusal("key", "unauthorized", "this is no API key: one reads nk_live_... and has 68 characters")
 _UNKNOWN_KEY: Final = _Refusal("key", "unauthorized", "there is no such API key; it may be revoked, or have expired")
 _NOT_VALID: Final = _Refusal("token", "unauthorized", "the token is not valid, or not any more: sign in again")
@@ -118,7 +118,7 @@ class Identity:
             return refused
         parts = api_keys.taken_apart(credential)
         if parts is None:
-            raise _NO_KEY.problem()
+            raise _no_credential(credential, _NO_KEY)
         if self._keys.get(digest) is None:
             self._hold(environ)  # what was let in before is looked up whoever guesses at the same address
         key_id, secret = parts
@@ -143,7 +143,7 @@ class Identity:
         try:
             claims = self._tokens.read(token)
         except TokenError:
-            raise _NOT_VALID.problem() from None
+            raise _no_credential(token, _NOT_VALID) from None
         user = self._user(claims)
         if (
             user is None
@@ -181,6 +181,11 @@ class Identity:
             return known[0]
         self._users.put(claims.user_id, (user, now + BELIEVED_S, now + AWAY_S))
         return user
+
+
+def _no_credential(said: str, otherwise: _Refusal) -> Problem:
+    """Return the problem of what is no key and no token; neither has a comma, which joins headers that come twice."""
+    return (_TWICE if "," in said else otherwise).problem()
 
 
 def _is_older(known: SignedIn | None, claims: Claims) -> bool:

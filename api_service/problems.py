@@ -21,7 +21,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "batch_too_long": (400, "The batch has too many items"),
     "invalid_header": (400, "A header is not valid"),
     "bad_request": (400, "The request cannot be understood"),
-    "unauthorized": (401, "The request does not say who it is from"),
+    "unauthorized": (401, "It is not known who the request is from"),
     "forbidden": (403, "This caller may not do this"),
     "not_found": (404, "There is no such resource"),
     "method_not_allowed": (405, "The method is not allowed here"),

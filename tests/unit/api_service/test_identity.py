@@ -164,6 +164,22 @@ def test_what_is_no_credential_is_refused(gate: Identity, world: World, environ:
     assert (status(gate, environ), world.asked) == (401, [])
 
 
+def test_a_credential_that_is_given_twice_is_told_so(gate: Identity) -> None:
+    """In two headers of one name, which WSGI joins, or of two: each is right, and to say that it is none misleads."""
+    token = f"Bearer {TOKENS.issue(Claims(ADA.id, 'shop', 1))}"
+    twice = [
+        by(f"{KEY},{KEY}"),
+        by(f"{token},{token}"),
+        by(HTTP_X_API_KEY=f"{MADE.text},{MADE.text}"),
+        by(KEY, HTTP_X_API_KEY=MADE.text),
+    ]
+
+    for environ in twice:
+        with pytest.raises(Problem, match="unauthorized") as caught:
+            gate.caller(environ)
+        assert caught.value.detail.startswith("say who you are once")
+
+
 def test_row_24_a_token_in_the_query_string_is_not_looked_at(gate: Identity, world: World) -> None:
     """URLs are logged and kept by everything on the way."""
     for name in ("access_token", "token", "api_key", "key", "authorization"):
