@@ -51,7 +51,7 @@ class NewEndpointSchema(StrictSchema):
     description = fields.Text(_description, metadata=_DESCRIPTION)
     headers = fields.Headers(_header_fault, metadata=_HEADERS)
     rate_per_s = fields.Number(low=0.1, high=10_000, metadata=_RATE)
-    timeout_s = fields.Number(low=0.1, high=120, metadata=_TIMEOUT)
+    timeout_s = fields.Number(low=0.1, high=120, of="seconds", metadata=_TIMEOUT)
 
 
 class EndpointChangeSchema(StrictSchema):
@@ -61,13 +61,13 @@ class EndpointChangeSchema(StrictSchema):
     description = fields.Text(_description, allow_none=True, metadata=_DESCRIPTION)
     headers = fields.Headers(_header_fault, metadata=_HEADERS)
     rate_per_s = fields.Number(low=0.1, high=10_000, allow_none=True, metadata=_RATE)
-    timeout_s = fields.Number(low=0.1, high=120, allow_none=True, metadata=_TIMEOUT)
+    timeout_s = fields.Number(low=0.1, high=120, of="seconds", allow_none=True, metadata=_TIMEOUT)
 
 
 class RotationSchema(StrictSchema):
     """How a signing secret is replaced."""
 
-    overlap_s = fields.Count(low=0, high=MAX_OVERLAP_S, load_default=DEFAULT_OVERLAP_S, metadata={
+    overlap_s = fields.Count(low=0, high=MAX_OVERLAP_S, of="seconds", load_default=DEFAULT_OVERLAP_S, metadata={
         "description": "Seconds that the older secrets sign too; 0: not at all, since somebody knows."})  # fmt: skip
 
 

@@ -203,13 +203,13 @@ class WholeNumber(ma.fields.Integer):
 
 
 class Number(ma.fields.Float):
-    """A JSON number within bounds."""
+    """A JSON number within bounds; `of` says of what, such as seconds."""
 
-    def __init__(self, *, low: float, high: float, **options: Any) -> None:
+    def __init__(self, *, low: float, high: float, of: str | None = None, **options: Any) -> None:
         metadata = {"minimum": low, "maximum": high} | dict(options.pop("metadata", {}))
         super().__init__(error_messages=_CODED, metadata=metadata, **options)
         self._low, self._high = low, high
-        self._fault = Fault("out_of_range", f"a number from {low:g} to {high:g}")
+        self._fault = Fault("out_of_range", f"a number {_of(of)}from {low:g} to {high:g}")
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> float:
         if type(value) not in (int, float) or not self._low <= value <= self._high:
@@ -218,13 +218,13 @@ class Number(ma.fields.Float):
 
 
 class Count(ma.fields.Integer):
-    """A JSON integer within bounds."""
+    """A JSON integer within bounds; `of` says of what, such as seconds."""
 
-    def __init__(self, *, low: int, high: int, **options: Any) -> None:
+    def __init__(self, *, low: int, high: int, of: str | None = None, **options: Any) -> None:
         metadata = {"minimum": low, "maximum": high} | dict(options.pop("metadata", {}))
         super().__init__(error_messages=_CODED, metadata=metadata, **options)
         self._low, self._high = low, high
-        self._fault = Fault("out_of_range", f"a whole number from {low} to {high}")
+        self._fault = Fault("out_of_range", f"a whole number {_of(of)}from {low} to {high}")
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> int:
         if type(value) is float and value.is_integer():
@@ -232,6 +232,10 @@ class Count(ma.fields.Integer):
         if type(value) is not int or not self._low <= value <= self._high:
             raise ValidationError(self._fault)
         return value
+
+
+def _of(unit: str | None) -> str:
+    return f"of {unit} " if unit else ""
 
 
 class YesNo(ma.fields.Boolean):

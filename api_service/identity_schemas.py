@@ -109,6 +109,7 @@ class RotateKeySchema(StrictSchema):
     overlap_s = fields.Number(
         low=0,
         high=MAX_OVERLAP_S,
+        of="seconds",
         load_default=OVERLAP_S,
         metadata={
             "default": OVERLAP_S,

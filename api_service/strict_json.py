@@ -58,7 +58,8 @@ def loads(body: bytes) -> Any:
 
 def _malformed(body: bytes, error: orjson.JSONDecodeError) -> JsonError:
     """Name what orjson found; it tells its faults apart by words alone, so what is not known stays malformed_json."""
-    at = f"at line {error.lineno}, column {error.colno}"
+    # A body of one line may be a line of a batch, of which the fault's pointer says which one it is.
+    at = f"at line {error.lineno}, column {error.colno}" if b"\n" in body else f"at column {error.colno}"
     if "depth" in error.msg or "ecursion" in error.msg:
         return _too_deep()
     if "byte order mark" in error.msg:

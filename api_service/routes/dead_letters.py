@@ -136,7 +136,8 @@ def discard(dead_letter_id: UUID) -> Response:
 
     Repeating it changes nothing and answers 200 again.
     """
-    said = bodies.load(dead_letter_schemas.DISCARD, bodies.read_json())
+    body = bodies.read_optional_json()
+    said = bodies.load(dead_letter_schemas.DISCARD, {} if body is None else body)  # so that `reason` is asked for
     by, note = decider(said["by"]), said["reason"]
 
     def resolve(conn: Connection[Any]) -> tuple[dict[str, Any], Change | None]:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
@@ -25,6 +26,7 @@ from shared.db.notification_lists import Notification
 from shared.model import uuid7_unix_ms
 from shared.records import Topics, decode_record
 from shared.settings import Environment
+from tests.unit.api_service.test_app import problem
 
 PLACES = Cursors("notification", "acme")
 
@@ -250,3 +252,19 @@ def test_gunicorn_never_logs_what_was_asked_for(tmp_path: Path, level: str, guni
     server = Server(read_settings(Environment(environ)), tmp_path)
 
     assert server.cfg.loglevel == gunicorns
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer", "words"),
+    [
+        (f"/api/v1/dead-letters/{UUID(int=1)}/discard", None, "/reason", "required"),
+        ("/api/v1/api-keys/0123456789abcdef/rotate", {"overlap_s": "1d"}, "/overlap_s", "a number of seconds from 0"),
+        ("/api/v1/signing-secret/rotate", {"overlap_s": "1d"}, "/overlap_s", "a whole number of seconds from 0"),
+    ],
+)
+def test_a_fault_says_what_is_wanted(client: FlaskClient, path: str, body: Any, pointer: str, words: str) -> None:
+    """The field that is missing where there is no body at all; the unit of a number."""
+    [error] = problem(client.post(path, json=body) if body else client.post(path), 400, "validation_failed")["errors"]
+
+    assert error["pointer"] == pointer
+    assert words in error["detail"]

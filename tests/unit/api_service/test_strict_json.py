@@ -54,6 +54,15 @@ def test_unsafe_json_is_refused_with_its_reason(body: bytes, code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "place"), [(b'{"a":}', "at column 6"), (b'{"a":1,\n"b":}', "at line 2, column 5")], ids=["one line", "two"]
+)
+def test_a_line_is_named_where_there_are_several(body: bytes, place: str) -> None:
+    """Each line of a batch is read by itself, and would be line 1."""
+    with pytest.raises(JsonError, match=f"not JSON {place}$"):
+        strict_json.loads(body)
+
+
+@pytest.mark.parametrize(
     "body",
     [rb'{"a":"\\u0000"}', b'{ "a" : 1 , "b" : " : " }', rb'{"a":"say \"x\": y"}', b"[18446744073709551615]", b"null"],
 )
