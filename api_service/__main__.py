@@ -35,7 +35,8 @@ def tell_that_it_is_open(settings: ApiSettings) -> None:
     host, port = settings.service.bind_host, settings.service.port
     sys.stderr.write(
         f"AUTH_MODE=open: {SERVICE} asks nobody who they are. Whoever reaches {host} at port {port} may send, read and "
-        "change everything of the tenant default. AUTH_MODE=keys closes it.\n"
+        "change everything of the tenant default, and make keys that last. AUTH_MODE=keys closes it, but for those: "
+        "notify-admin list keys --tenant default shows them.\n"
     )
     log.warning("auth_mode_open", extra={"bind_host": host, "port": port})
 

@@ -55,12 +55,14 @@ def test_open_to_a_closed_network_is_possible(host: str) -> None:
 
 
 def test_open_is_said_loudly(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    """To people and to the log, with the address."""
+    """To people and to the log, with the address; and that keys made meanwhile outlast it."""
     settings = read_settings(Environment({"AUTH_MODE": "open", "BIND_HOST": "127.0.0.1"}))
 
     service.tell_that_it_is_open(settings)
 
-    assert "AUTH_MODE=open" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "AUTH_MODE=open" in said
+    assert "notify-admin list keys --tenant default" in said
     [line] = [record for record in caplog.records if record.message == "auth_mode_open"]
     assert (line.levelname, line.__dict__["bind_host"]) == ("WARNING", "127.0.0.1")
 
