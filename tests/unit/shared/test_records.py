@@ -25,7 +25,7 @@ JSON = st.dictionaries(TEXT, TEXT | st.integers(-(2**53), 2**53) | st.booleans()
     record=st.builds(
         Record,
         id=st.uuids().map(str),
-        tenant_id=TEXT,
+        tenant_id=TEXT.filter(lambda text: "\0" not in text),
         channel=st.sampled_from(Channel),
         recipient=TEXT,
         message=TEXT,
