@@ -304,7 +304,9 @@ def test_row_59_ten_thousand_tenants_and_urls_make_no_new_series(stack: Stack, c
     seen_through(stack, client, range(200, 10_200))
 
     added = [line for name, text in metrics(stack).items() for line in series(text) - before[name]]
-    assert sorted(added)[:10] == []
+    # Of a closed set, and there as soon as the machine is busy enough for a breaker to open or a queue to fill.
+    sometimes = ('reason="breaker_open"', 'reason="destination_busy"')
+    assert sorted(line for line in added if not any(reason in line for reason in sometimes))[:10] == []
 
 
 def test_the_words_are_where_they_belong(client: Client, ran: list[httpx.Response]) -> None:
