@@ -261,6 +261,10 @@ ODD_CODES = range(430, 450)
 """Statuses that no specification has; receivers choose them."""
 
 
+SENT = re.compile(r'tenant-\d|nothing-|TRY\d|10\.\d|http_4[34]\d|"4[34]\d"')
+"""What a series would have in a label if it were of one tenant, URL, path, method or status alone."""
+
+
 def to_nowhere(stack: Stack, client: Client, number: int) -> NewNotification:
     """A webhook of a tenant and with a URL of its own: most lead where nothing may be sent, some to a receiver."""
     tenant_id, url = f"tenant-{number}", f"http://10.{number // 200}.{number % 200}.1/{number}"
@@ -304,9 +308,9 @@ def test_row_59_ten_thousand_tenants_and_urls_make_no_new_series(stack: Stack, c
     seen_through(stack, client, range(200, 10_200))
 
     added = [line for name, text in metrics(stack).items() for line in series(text) - before[name]]
-    # Of a closed set, and there as soon as the machine is busy enough for a breaker to open or a queue to fill.
-    sometimes = ('reason="breaker_open"', 'reason="destination_busy"')
-    assert sorted(line for line in added if not any(reason in line for reason in sometimes))[:10] == []
+    # One of a closed set may come late, as when a breaker opens; none is of what was sent, none comes by thousands.
+    assert [line for line in added if SENT.search(line)][:10] == []
+    assert len(added) < 20
 
 
 def test_the_words_are_where_they_belong(client: Client, ran: list[httpx.Response]) -> None:
